@@ -1,0 +1,1 @@
+//! The OpenAI and SGLang embedding dialects: request-parser and response-encoder.

@@ -1,0 +1,1 @@
+//! The BERT encoder's forward graph.

@@ -1,0 +1,1 @@
+//! The sentence-transformers pooling modes, Dense, Normalize and Matryoshka.

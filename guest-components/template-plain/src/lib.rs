@@ -1,0 +1,1 @@
+//! Renders text as it is, with sentence-transformers prompts.
