@@ -36,7 +36,11 @@ pub struct PackedBatch {
 impl PackedBatch {
     /// Packs sequences in their order.
     pub fn pack<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        let mut batch = Self { token_ids: Vec::new(), cu_seqlens: vec![0], pool: Vec::new() };
+        let mut batch = Self {
+            token_ids: Vec::new(),
+            cu_seqlens: vec![0],
+            pool: Vec::new(),
+        };
         for sequence in sequences {
             batch.token_ids.extend_from_slice(&sequence.token_ids);
             batch.cu_seqlens.push(batch.token_ids.len() as u32);

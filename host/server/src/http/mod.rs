@@ -1,0 +1,3 @@
+//! HTTP: routes, limits, errors, shutdown.
+
+pub mod service;

@@ -1,0 +1,1 @@
+//! Wasmtime: engine, limits, deadlines and the five roles.

@@ -1,0 +1,1 @@
+//! Packs sequences of many requests into batches and runs them.

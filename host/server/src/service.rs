@@ -1,0 +1,1 @@
+//! The life of one embedding request, from body to body.
