@@ -12,6 +12,7 @@ pub mod error;
 pub mod host_api;
 pub mod http;
 pub mod observability;
+pub mod role;
 pub mod sandbox;
 pub mod scheduler;
 pub mod service;

@@ -1,20 +1,25 @@
-//! From a bundle to a deployment: components compiled and linked, weights opened, the
-//! queue started.
+//! From a bundle to a deployment: components compiled and linked, weights opened, one
+//! batch run, the queue started.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
 use tenon_preprocess::TextTokenizer;
 use tenon_tensor::{DType, Device, Weights};
 
+use crate::batch::{Executor as _, PackedBatch, Sequence};
 use crate::bundles::{Bundle, ComponentSource, ServedDtype, builtin};
 use crate::http::service::ModelCard;
 use crate::observability::Metrics;
 use crate::sandbox::{BackHalf, Component, FrontBundle, FrontRoles, RoleConfig, Sandbox};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::service::Deployment;
+
+/// A component file larger than this is not read. The compiler has its own limit.
+const MAX_COMPONENT_BYTES: u64 = 64 << 20;
 
 /// Loads bundles onto one device, each component compiled once.
 pub struct Loader {
@@ -36,8 +41,127 @@ impl Loader {
         Self { device, sandbox, metrics, scheduler, compiled: Mutex::new(HashMap::new()) }
     }
 
-    /// Loads a bundle.
+    /// Loads a bundle; every failure names it.
     pub fn deploy(&self, bundle: &Bundle) -> anyhow::Result<Deployment> {
-        self.deploy_inner(bundle).with_context(|| format!("cannot load {:?}", bundle.name))
+        let progress = spinner(&bundle.name);
+        let deployment = self
+            .steps(bundle, &progress)
+            .with_context(|| format!("cannot load the model {:?}", bundle.name));
+        progress.finish_and_clear();
+        deployment
     }
+
+    fn steps(&self, bundle: &Bundle, progress: &ProgressBar) -> anyhow::Result<Deployment> {
+        progress.set_message("reading the tokenizer");
+        let tokenizer = Arc::new(TextTokenizer::from_dir(&bundle.weights_dir)?);
+
+        progress.set_message("compiling components");
+        let checkpoint: Arc<str> = bundle.checkpoint_config.as_str().into();
+        let part = |source: &ComponentSource, role: &serde_json::Value| {
+            let config =
+                RoleConfig { checkpoint: checkpoint.clone(), role: role.to_string().into() };
+            anyhow::Ok((self.component(source)?, config))
+        };
+        let (roles, config) = (&bundle.roles, &bundle.role_config);
+        let front = FrontRoles {
+            parser: part(&roles.request_parser, &config.request_parser)?,
+            template: part(&roles.template, &config.template)?,
+            encoder: part(&roles.response_encoder, &config.response_encoder)?,
+        };
+        let model = part(&roles.model, &config.model)?;
+        let pooling = part(&roles.pooling, &config.pooling)?;
+        let front = FrontBundle::new(&self.sandbox, &bundle.name, front, tokenizer.clone())?;
+
+        progress.set_message("opening weights");
+        let dtype = self.dtype(bundle);
+        let weights = Weights::open(&self.device, &bundle.weights_dir, dtype)?;
+        let (mut back, model, pooling) = BackHalf::new(
+            &self.sandbox,
+            &bundle.name,
+            model,
+            pooling,
+            weights,
+            self.device.clone(),
+        )?;
+
+        progress.set_message("running a first batch");
+        // It packs every weight, so that no request waits for that.
+        let probe =
+            Sequence { token_ids: vec![0; 2], excluded_tokens: 0, dimensions: None };
+        let output = back.execute(&PackedBatch::pack([&probe])).context("the first batch failed")?;
+        for row in output.rows {
+            row.context("the first batch failed")?;
+        }
+
+        let max_tokens = model
+            .max_tokens
+            .map_or(bundle.max_tokens, |limit| bundle.max_tokens.min(limit as usize));
+        let card = ModelCard {
+            name: bundle.name.clone(),
+            aliases: bundle.aliases.clone(),
+            created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
+            max_tokens,
+            dimensions: pooling.dimensions as usize,
+            source: bundle.weights_dir.display().to_string(),
+            dtype: dtype.to_string(),
+            matryoshka: pooling.matryoshka,
+        };
+        let observer = self.metrics.model(&bundle.name);
+        let scheduler = Scheduler::start(self.scheduler.clone(), Box::new(back), observer);
+        Ok(Deployment { card, front, tokenizer, scheduler, model, pooling })
+    }
+
+    /// `auto` keeps the checkpoint's precision: bf16 only where the checkpoint is stored
+    /// in bf16 and the device multiplies it natively.
+    fn dtype(&self, bundle: &Bundle) -> DType {
+        match bundle.dtype {
+            ServedDtype::F32 => DType::F32,
+            ServedDtype::Bf16 => DType::BF16,
+            ServedDtype::Auto if bundle.checkpoint_is_bf16() => {
+                self.device.preferred_weight_dtype()
+            }
+            ServedDtype::Auto => DType::F32,
+        }
+    }
+
+    fn component(&self, source: &ComponentSource) -> anyhow::Result<Component> {
+        // A loader that panicked leaves the map as it was.
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(component) = compiled.get(source) {
+            return Ok(component.clone());
+        }
+        let component = match source {
+            ComponentSource::Builtin(name) => {
+                let bytes = builtin::component(name)
+                    .with_context(|| format!("no built-in component is named {name:?}"))?;
+                self.sandbox.compile(&source.to_string(), bytes)?
+            }
+            ComponentSource::File(path) => {
+                let bytes = read_limited(path)
+                    .with_context(|| format!("cannot read the component {}", path.display()))?;
+                self.sandbox.compile(&source.to_string(), &bytes)?
+            }
+        };
+        compiled.insert(source.clone(), component.clone());
+        Ok(component)
+    }
+}
+
+fn read_limited(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = std::fs::metadata(path)?.len();
+    anyhow::ensure!(
+        bytes <= MAX_COMPONENT_BYTES,
+        "it has {bytes} bytes, the limit is {MAX_COMPONENT_BYTES}"
+    );
+    Ok(std::fs::read(path)?)
+}
+
+fn spinner(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {prefix}: {msg} ({elapsed})");
+    let bar = ProgressBar::new_spinner().with_prefix(name.to_owned());
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }

@@ -1,0 +1,264 @@
+//! `tensor`: handles and operations, each handed to `tenon-tensor`.
+
+use std::time::{Duration, Instant};
+
+use tenon_tensor::{self as rt, Context, Indices, SequenceLayout, Tensor, Weights, ops};
+use wasmtime::component::{Resource, ResourceTable};
+
+use super::imports::tensor::{
+    Activation, AttentionOptions, Dtype, Error, Host, HostIndices, HostLayout, HostTensor, PoolMode,
+};
+
+/// What the operations of a back-half store work on.
+pub struct TensorView<'a> {
+    /// The handles of the store.
+    pub table: &'a mut ResourceTable,
+    /// Device and account of the store.
+    pub context: &'a Context,
+    /// The bundle's weights.
+    pub weights: &'a Weights,
+    /// Time spent in operations since the batch began.
+    pub host_time: &'a mut Duration,
+}
+
+type Handle<T> = Resource<T>;
+type OpResult = wasmtime::Result<Result<Handle<Tensor>, Error>>;
+
+impl TensorView<'_> {
+    /// Runs an operation, and makes a handle of its result.
+    pub(super) fn run(
+        &mut self,
+        op: impl FnOnce() -> rt::Result<Tensor>,
+    ) -> OpResult {
+        let started = Instant::now();
+        let result = op();
+        *self.host_time += started.elapsed();
+        match result {
+            Ok(tensor) => Ok(Ok(self.table.push(tensor)?)),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    fn get(&self, handle: &Handle<Tensor>) -> wasmtime::Result<Tensor> {
+        Ok(self.table.get(handle)?.clone())
+    }
+
+    fn get_some(&self, handle: Option<&Handle<Tensor>>) -> wasmtime::Result<Option<Tensor>> {
+        handle.map(|handle| self.get(handle)).transpose()
+    }
+}
+
+impl HostTensor for TensorView<'_> {
+    fn shape(&mut self, tensor: Handle<Tensor>) -> wasmtime::Result<Vec<u32>> {
+        let tensor = self.table.get(&tensor)?;
+        Ok(tensor.shape().iter().map(|&dimension| dimension as u32).collect())
+    }
+
+    fn dtype(&mut self, tensor: Handle<Tensor>) -> wasmtime::Result<Dtype> {
+        Ok(match self.table.get(&tensor)?.dtype() {
+            rt::DType::F32 => Dtype::F32,
+            rt::DType::F16 => Dtype::F16,
+            rt::DType::BF16 => Dtype::Bf16,
+            rt::DType::U8 => Dtype::U8,
+        })
+    }
+
+    fn drop(&mut self, tensor: Handle<Tensor>) -> wasmtime::Result<()> {
+        self.table.delete(tensor)?;
+        Ok(())
+    }
+}
+
+impl HostIndices for TensorView<'_> {
+    fn len(&mut self, indices: Handle<Indices>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&indices)?.len() as u32)
+    }
+
+    fn drop(&mut self, indices: Handle<Indices>) -> wasmtime::Result<()> {
+        self.table.delete(indices)?;
+        Ok(())
+    }
+}
+
+impl HostLayout for TensorView<'_> {
+    fn sequences(&mut self, layout: Handle<SequenceLayout>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&layout)?.sequences() as u32)
+    }
+
+    fn rows(&mut self, layout: Handle<SequenceLayout>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&layout)?.rows() as u32)
+    }
+
+    fn max_rows(&mut self, layout: Handle<SequenceLayout>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&layout)?.max_rows() as u32)
+    }
+
+    fn drop(&mut self, layout: Handle<SequenceLayout>) -> wasmtime::Result<()> {
+        self.table.delete(layout)?;
+        Ok(())
+    }
+}
+
+impl Host for TensorView<'_> {
+    fn embedding(
+        &mut self,
+        table: Handle<Tensor>,
+        ids: Handle<Indices>,
+        residual: Option<Handle<Tensor>>,
+    ) -> OpResult {
+        let (context, rows) = (self.context, self.get(&table)?);
+        let (ids, residual) = (self.table.get(&ids)?.clone(), self.get_some(residual.as_ref())?);
+        self.run(|| ops::embedding(context, &rows, &ids, residual.as_ref()))
+    }
+
+    fn linear(
+        &mut self,
+        x: Handle<Tensor>,
+        weight: Handle<Tensor>,
+        bias: Option<Handle<Tensor>>,
+        activation: Activation,
+        residual: Option<Handle<Tensor>>,
+    ) -> OpResult {
+        let (context, x, weight) = (self.context, self.get(&x)?, self.get(&weight)?);
+        let (bias, residual) = (self.get_some(bias.as_ref())?, self.get_some(residual.as_ref())?);
+        self.run(|| {
+            let activation = activation.into();
+            ops::linear(context, &x, &weight, bias.as_ref(), activation, residual.as_ref())
+        })
+    }
+
+    fn layer_norm(
+        &mut self,
+        x: Handle<Tensor>,
+        weight: Option<Handle<Tensor>>,
+        bias: Option<Handle<Tensor>>,
+        eps: f32,
+        residual: Option<Handle<Tensor>>,
+    ) -> OpResult {
+        let (context, x) = (self.context, self.get(&x)?);
+        let (weight, bias) = (self.get_some(weight.as_ref())?, self.get_some(bias.as_ref())?);
+        let residual = self.get_some(residual.as_ref())?;
+        self.run(|| {
+            ops::layer_norm(context, &x, weight.as_ref(), bias.as_ref(), eps, residual.as_ref())
+        })
+    }
+
+    fn rms_norm(
+        &mut self,
+        x: Handle<Tensor>,
+        weight: Handle<Tensor>,
+        eps: f32,
+        weight_offset: f32,
+    ) -> OpResult {
+        let (context, x, weight) = (self.context, self.get(&x)?, self.get(&weight)?);
+        self.run(|| ops::rms_norm(context, &x, &weight, eps, weight_offset))
+    }
+
+    fn attention(
+        &mut self,
+        q: Handle<Tensor>,
+        k: Handle<Tensor>,
+        v: Handle<Tensor>,
+        layout: Handle<SequenceLayout>,
+        options: AttentionOptions,
+    ) -> OpResult {
+        let (context, layout) = (self.context, self.table.get(&layout)?.clone());
+        let (q, k, v) = (self.get(&q)?, self.get(&k)?, self.get(&v)?);
+        let options = rt::AttentionOptions {
+            heads: options.heads as usize,
+            kv_heads: options.kv_heads as usize,
+            scale: options.scale,
+            causal: options.causal,
+            window: options.window.map(|window| window as usize),
+        };
+        self.run(|| ops::attention(context, &q, &k, &v, &layout, &options))
+    }
+
+    fn activate(&mut self, x: Handle<Tensor>, activation: Activation) -> OpResult {
+        let (context, x) = (self.context, self.get(&x)?);
+        self.run(|| ops::activate(context, &x, activation.into()))
+    }
+
+    fn add(&mut self, a: Handle<Tensor>, b: Handle<Tensor>) -> OpResult {
+        let (context, a, b) = (self.context, self.get(&a)?, self.get(&b)?);
+        self.run(|| ops::add(context, &a, &b))
+    }
+
+    fn mul(&mut self, a: Handle<Tensor>, b: Handle<Tensor>) -> OpResult {
+        let (context, a, b) = (self.context, self.get(&a)?, self.get(&b)?);
+        self.run(|| ops::mul(context, &a, &b))
+    }
+
+    fn scale(&mut self, x: Handle<Tensor>, factor: f32) -> OpResult {
+        let (context, x) = (self.context, self.get(&x)?);
+        self.run(|| ops::scale(context, &x, factor))
+    }
+
+    fn slice(&mut self, x: Handle<Tensor>, axis: u32, start: u32, length: u32) -> OpResult {
+        let (context, x) = (self.context, self.get(&x)?);
+        self.run(|| ops::slice(context, &x, axis as usize, start as usize, length as usize))
+    }
+
+    fn concat(&mut self, parts: Vec<Handle<Tensor>>, axis: u32) -> OpResult {
+        let context = self.context;
+        let parts =
+            parts.iter().map(|part| self.get(part)).collect::<wasmtime::Result<Vec<_>>>()?;
+        self.run(|| ops::concat(context, &parts.iter().collect::<Vec<_>>(), axis as usize))
+    }
+
+    fn segment_pool(
+        &mut self,
+        x: Handle<Tensor>,
+        layout: Handle<SequenceLayout>,
+        mode: PoolMode,
+    ) -> OpResult {
+        let (context, x) = (self.context, self.get(&x)?);
+        let layout = self.table.get(&layout)?.clone();
+        self.run(|| ops::segment_pool(context, &x, &layout, mode.into()))
+    }
+
+    fn l2_normalize(&mut self, x: Handle<Tensor>, eps: f32) -> OpResult {
+        let (context, x) = (self.context, self.get(&x)?);
+        self.run(|| ops::l2_normalize(context, &x, eps))
+    }
+}
+
+impl From<rt::Error> for Error {
+    fn from(error: rt::Error) -> Self {
+        match error {
+            rt::Error::InvalidArgument(text) => Self::InvalidArgument(text),
+            rt::Error::ShapeMismatch(text) => Self::ShapeMismatch(text),
+            rt::Error::Unsupported(text) => Self::Unsupported(text),
+            rt::Error::QuotaExceeded(text) => Self::QuotaExceeded(text),
+            rt::Error::DeviceLost(text) => Self::DeviceLost(text),
+            rt::Error::Other(text) => Self::Other(text),
+        }
+    }
+}
+
+impl From<Activation> for rt::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Identity => Self::Identity,
+            Activation::Relu => Self::Relu,
+            Activation::GeluErf => Self::GeluErf,
+            Activation::GeluTanh => Self::GeluTanh,
+            Activation::GeluQuick => Self::GeluQuick,
+            Activation::Silu => Self::Silu,
+            Activation::Tanh => Self::Tanh,
+        }
+    }
+}
+
+impl From<PoolMode> for rt::PoolMode {
+    fn from(mode: PoolMode) -> Self {
+        match mode {
+            PoolMode::First => Self::First,
+            PoolMode::Last => Self::Last,
+            PoolMode::Mean => Self::Mean,
+            PoolMode::MeanSqrtLen => Self::MeanSqrtLen,
+            PoolMode::WeightedMean => Self::WeightedMean,
+            PoolMode::Max => Self::Max,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `weights`: the checkpoint's tensors.
+
+use tenon_tensor::Tensor;
+use wasmtime::component::Resource;
+
+use super::TensorView;
+use super::imports::tensor::Error;
+use super::imports::weights::Host;
+
+impl Host for TensorView<'_> {
+    fn has(&mut self, name: String) -> wasmtime::Result<bool> {
+        Ok(self.weights.has(&name))
+    }
+
+    fn get(
+        &mut self,
+        name: String,
+        shape: Vec<u32>,
+    ) -> wasmtime::Result<Result<Resource<Tensor>, Error>> {
+        let weights = self.weights;
+        self.run(|| weights.get(&name, &dimensions(&shape)))
+    }
+
+    fn concat(
+        &mut self,
+        names: Vec<String>,
+        shape: Vec<u32>,
+    ) -> wasmtime::Result<Result<Resource<Tensor>, Error>> {
+        let weights = self.weights;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.run(|| weights.concat(&names, &dimensions(&shape)))
+    }
+}
+
+fn dimensions(shape: &[u32]) -> Vec<usize> {
+    shape.iter().map(|&dimension| dimension as usize).collect()
+}

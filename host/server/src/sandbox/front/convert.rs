@@ -1,0 +1,172 @@
+//! What goes into the front half and what comes out of it, in the host's own types.
+
+use bytes::Bytes;
+
+use crate::error::ApiError;
+use crate::host_api::request_parser::EmbedRequest;
+use crate::host_api::request_parser::types;
+use crate::host_api::template;
+use crate::sandbox::failure::clip;
+
+/// The longest error message that a caller is sent.
+const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// The longest of an error's other texts.
+const MAX_LABEL_BYTES: usize = 256;
+
+/// Which end of a long input is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TruncationSide {
+    /// Tokens at the start are dropped.
+    Left,
+    /// Tokens at the end are dropped.
+    Right,
+}
+
+/// How a long input is shortened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Truncation {
+    /// Tokens to keep; none means the model's limit.
+    pub max_tokens: Option<u32>,
+    /// Which end is dropped.
+    pub side: TruncationSide,
+}
+
+/// A request as its parser read it.
+pub struct ParsedRequest {
+    /// The model's name, if the caller gave one.
+    pub model: Option<String>,
+    /// How many inputs there are.
+    pub input_count: usize,
+    /// Length of the vectors, if the caller asked for one.
+    pub dimensions: Option<u32>,
+    /// How long inputs are shortened.
+    pub truncate: Option<Truncation>,
+    /// Larger runs earlier.
+    pub priority: i32,
+    /// The caller's own id for the request.
+    pub request_id: Option<String>,
+    /// For the response-encoder.
+    pub state: Vec<u8>,
+    pub(super) inputs: Vec<types::EmbedInput>,
+    pub(super) options: template::RenderOptions,
+    pub(super) store: Option<super::bundle::RequestStore>,
+}
+
+impl ParsedRequest {
+    pub(super) fn new(request: EmbedRequest, store: super::bundle::RequestStore) -> Self {
+        Self {
+            model: request.model,
+            input_count: request.inputs.len(),
+            dimensions: request.dimensions,
+            truncate: request.truncate.map(|truncation| Truncation {
+                max_tokens: truncation.max_tokens,
+                side: match truncation.side {
+                    types::TruncationSide::Left => TruncationSide::Left,
+                    types::TruncationSide::Right => TruncationSide::Right,
+                },
+            }),
+            priority: request.priority,
+            request_id: request.request_id,
+            state: request.state,
+            inputs: request.inputs,
+            options: template::RenderOptions {
+                prompt_name: request.prompt_name,
+                instruction: request.instruction,
+                add_special_tokens: request.add_special_tokens,
+            },
+            store: Some(store),
+        }
+    }
+}
+
+/// A piece of a rendered input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RenderedSegment {
+    /// Text for the tokenizer.
+    Text(String),
+    /// Token ids.
+    Tokens(Vec<u32>),
+}
+
+/// One rendered input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The segments; together they are one sequence.
+    pub segments: Vec<RenderedSegment>,
+    /// Whether the tokenizer adds its special tokens.
+    pub add_special_tokens: bool,
+    /// A leading text that pooling leaves out.
+    pub excluded_prompt: Option<String>,
+}
+
+impl TryFrom<template::Rendered> for Rendered {
+    type Error = &'static str;
+
+    fn try_from(rendered: template::Rendered) -> Result<Self, Self::Error> {
+        let segments = rendered.segments.into_iter().map(|segment| match segment {
+            template::Segment::Text(text) => Ok(RenderedSegment::Text(text)),
+            template::Segment::Tokens(ids) => Ok(RenderedSegment::Tokens(ids)),
+            template::Segment::Image(_) => {
+                Err("it rendered an image, which no model here takes yet")
+            }
+        });
+        Ok(Self {
+            segments: segments.collect::<Result<_, _>>()?,
+            add_special_tokens: rendered.add_special_tokens,
+            excluded_prompt: rendered.excluded_prompt,
+        })
+    }
+}
+
+/// What the response-encoder is told of an answer.
+#[derive(Debug, Clone)]
+pub struct ResponseInfo {
+    /// The path of the route.
+    pub endpoint: String,
+    /// The name under which the model is served.
+    pub model: String,
+    /// The id of the request.
+    pub request_id: String,
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub created_s: u64,
+    /// Tokens of each input.
+    pub prompt_tokens: Vec<u32>,
+    /// Milliseconds since the request arrived.
+    pub elapsed_ms: f64,
+    /// What the request-parser left.
+    pub state: Vec<u8>,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct EncodedResponse {
+    /// The `content-type` header.
+    pub content_type: String,
+    /// The body, in pieces.
+    pub chunks: Vec<Bytes>,
+}
+
+/// A component's API error, clipped to what a caller may be sent.
+pub(super) fn api_error(error: types::ApiError) -> ApiError {
+    let label = |text: String| clip(&text, MAX_LABEL_BYTES);
+    ApiError {
+        status: if (400..=599).contains(&error.status) { error.status } else { 500 },
+        kind: label(error.kind),
+        message: clip(&error.message, MAX_MESSAGE_BYTES),
+        param: error.param.map(label),
+        code: error.code.map(label),
+        retry_after_s: None,
+    }
+}
+
+/// The host's error for a component.
+pub(super) fn guest_error(error: &ApiError) -> types::ApiError {
+    types::ApiError {
+        status: error.status,
+        kind: error.kind.clone(),
+        message: error.message.clone(),
+        param: error.param.clone(),
+        code: error.code.clone(),
+    }
+}
