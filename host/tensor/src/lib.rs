@@ -1,1 +1,40 @@
-//! Placeholder.
+//! Tensors, weights and operations for embedding models: no async, no wasm, no HTTP.
+//!
+//! A [`Device`] owns threads and a buffer pool. A [`Context`] is a device and the
+//! [`Account`] that pays; it is the first argument of every operation in [`ops`].
+//! Activations are `f32`; a weight keeps the dtype it is served in. One row of a result
+//! depends on its own sequence only, to the bit, whatever else is in the batch and however
+//! many threads work on it.
+//!
+//! ```
+//! use tenon_tensor::{Account, Context, Device, Tensor, ops};
+//!
+//! let ctx = Context { device: Device::cpu(2)?, account: Account::new(1 << 20) };
+//! let x = Tensor::from_f32(&ctx, &[1, 2], &[3.0, 4.0])?;
+//! let unit = ops::l2_normalize(&ctx, &x, 1e-12)?;
+//! assert_eq!(unit.to_f32()?, [0.6, 0.8]);
+//! # Ok::<(), tenon_tensor::Error>(())
+//! ```
+
+mod account;
+mod context;
+mod cpu;
+mod device;
+mod dtype;
+mod error;
+pub mod ops;
+mod sequence;
+mod shape;
+mod tensor;
+mod weights;
+
+pub use account::Account;
+pub use context::Context;
+pub use cpu::Level;
+pub use device::{Device, available_cpus};
+pub use dtype::DType;
+pub use error::{Error, Result};
+pub use ops::{Activation, AttentionOptions, PoolMode};
+pub use sequence::{Indices, SequenceLayout};
+pub use tensor::Tensor;
+pub use weights::Weights;

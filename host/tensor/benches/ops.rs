@@ -1,0 +1,238 @@
+//! Operations against the processor's own limit: `cargo bench -p tenon-tensor [-- THREADS]`.
+//!
+//! The limit is measured beside every operation, with multiply-adds in registers only, and
+//! the best of several runs counts: on a shared machine both vary, and others only slow down.
+
+use std::time::Instant;
+
+use tenon_tensor::{
+    Account, Activation, AttentionOptions, Context, Device, SequenceLayout, Tensor, Weights, ops,
+};
+
+fn main() {
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
+    let threads = numbers.next().unwrap_or(1);
+    let device = Device::cpu(threads).unwrap();
+    println!("{device:?}");
+    let ctx = Context {
+        device,
+        account: Account::new(8 << 30),
+    };
+    ctx.device.clone().install(|| {
+        linear(&ctx);
+        attention(&ctx);
+        rows(&ctx);
+    });
+}
+
+/// The least seconds of a call, of runs that take half a second together.
+fn best(mut body: impl FnMut()) -> f64 {
+    body();
+    let (start, mut best) = (Instant::now(), f64::MAX);
+    while start.elapsed().as_secs_f64() < 0.4 {
+        let call = Instant::now();
+        body();
+        best = best.min(call.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Multiply-adds of all threads in a second, in registers only, times 2.
+fn peak(ctx: &Context) -> f64 {
+    const STEPS: usize = 200_000;
+    let threads = ctx.device.threads();
+    let lanes = if Device::cpu(1).is_ok_and(|device| device.name().contains("512")) {
+        16
+    } else {
+        8
+    };
+    let seconds = best(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| std::hint::black_box(multiply_adds(STEPS)));
+            }
+        });
+    });
+    (2 * STEPS * 12 * lanes * threads) as f64 / seconds
+}
+
+/// 12 independent chains of multiply-adds.
+fn multiply_adds(steps: usize) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::*;
+        #[target_feature(enable = "avx2,fma")]
+        fn ymm(steps: usize) -> f32 {
+            let mut sums = [_mm256_set1_ps(1.0); 12];
+            let (a, b) = (
+                std::hint::black_box(_mm256_set1_ps(0.5)),
+                _mm256_set1_ps(0.25),
+            );
+            for _ in 0..steps {
+                for sum in &mut sums {
+                    *sum = _mm256_fmadd_ps(*sum, a, b);
+                }
+            }
+            sums.into_iter().map(|sum| _mm256_cvtss_f32(sum)).sum()
+        }
+        #[target_feature(enable = "avx512f")]
+        fn zmm(steps: usize) -> f32 {
+            let mut sums = [_mm512_set1_ps(1.0); 12];
+            let (a, b) = (
+                std::hint::black_box(_mm512_set1_ps(0.5)),
+                _mm512_set1_ps(0.25),
+            );
+            for _ in 0..steps {
+                for sum in &mut sums {
+                    *sum = _mm512_fmadd_ps(*sum, a, b);
+                }
+            }
+            sums.into_iter().map(|sum| _mm512_cvtss_f32(sum)).sum()
+        }
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has it.
+            #[allow(unsafe_code)]
+            return unsafe { zmm(steps) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has them.
+            #[allow(unsafe_code)]
+            return unsafe { ymm(steps) };
+        }
+    }
+    let mut sums = [1.0f32; 96];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = *sum * 0.5 + 0.25;
+        }
+    }
+    sums.into_iter().sum()
+}
+
+fn report(ctx: &Context, what: &str, seconds: f64, flops: f64) {
+    let rate = flops / seconds;
+    let share = 100.0 * rate / peak(ctx);
+    println!(
+        "{what:44} {:8.1} us {:7.1} GFLOP/s {share:5.1} %",
+        seconds * 1e6,
+        rate / 1e9
+    );
+}
+
+fn random(count: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn tensor(ctx: &Context, shape: &[usize]) -> Tensor {
+    Tensor::from_f32(ctx, shape, &random(shape.iter().product())).unwrap()
+}
+
+/// A checkpoint of one weight, so that it is packed as those of models are.
+fn weight(ctx: &Context, n: usize, k: usize) -> Tensor {
+    let header = format!(
+        r#"{{"w":{{"dtype":"F32","shape":[{n},{k}],"data_offsets":[0,{}]}}}}"#,
+        n * k * 4
+    );
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    file.extend(random(n * k).iter().flat_map(|x| x.to_le_bytes()));
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("model.safetensors"), file).unwrap();
+    let dtype = match std::env::var("DTYPE").as_deref() {
+        Ok("bf16") => tenon_tensor::DType::BF16,
+        _ => tenon_tensor::DType::F32,
+    };
+    Weights::open(&ctx.device, dir.path(), dtype)
+        .unwrap()
+        .get("w", &[n, k])
+        .unwrap()
+}
+
+fn linear(ctx: &Context) {
+    for (n, k) in [
+        (384, 384),
+        (1152, 384),
+        (1536, 384),
+        (384, 1536),
+        (1024, 1024),
+        (4096, 1024),
+        (1024, 4096),
+    ] {
+        let w = weight(ctx, n, k);
+        for m in [16, 128, 1024, 8192] {
+            let x = tensor(ctx, &[m, k]);
+            let seconds = best(|| {
+                ops::linear(ctx, &x, &w, None, Activation::Identity, None).unwrap();
+            });
+            report(
+                ctx,
+                &format!("linear {m} x {n} x {k}"),
+                seconds,
+                2.0 * (m * n * k) as f64,
+            );
+        }
+    }
+    let (w, b) = (weight(ctx, 1536, 384), tensor(ctx, &[1536]));
+    let x = tensor(ctx, &[1024, 384]);
+    for activation in [
+        Activation::Identity,
+        Activation::GeluErf,
+        Activation::GeluTanh,
+    ] {
+        let seconds = best(|| {
+            ops::linear(ctx, &x, &w, Some(&b), activation, None).unwrap();
+        });
+        let what = format!("linear 1024 x 1536 x 384 bias {activation:?}");
+        report(ctx, &what, seconds, 2.0 * (1024 * 1536 * 384) as f64);
+    }
+}
+
+fn attention(ctx: &Context) {
+    for (heads, dim) in [(12, 32), (16, 64)] {
+        for length in [16, 58, 128, 512, 2048] {
+            let sequences = 2048 / length;
+            let rows = sequences * length;
+            let qkv = tensor(ctx, &[rows, 3 * heads * dim]);
+            let part = |i| ops::slice(ctx, &qkv, 1, i * heads * dim, heads * dim).unwrap();
+            let cu: Vec<u32> = (0..=sequences).map(|i| (i * length) as u32).collect();
+            let layout = SequenceLayout::packed(&cu, &vec![0; sequences]).unwrap();
+            let options = AttentionOptions {
+                heads,
+                kv_heads: heads,
+                scale: 0.1,
+                causal: false,
+                window: None,
+            };
+            let (q, k, v) = (part(0), part(1), part(2));
+            let seconds = best(|| {
+                ops::attention(ctx, &q, &k, &v, &layout, &options).unwrap();
+            });
+            let flops = 4.0 * (sequences * length * length * heads * dim) as f64;
+            let what = format!("attention {sequences} x {length} rows, {heads} x {dim}");
+            report(ctx, &what, seconds, flops);
+        }
+    }
+}
+
+/// Operations that are bound by memory: bytes read and written in a second.
+fn rows(ctx: &Context) {
+    for rows in [16, 2048] {
+        let (x, r) = (tensor(ctx, &[rows, 384]), tensor(ctx, &[rows, 384]));
+        let (w, b) = (tensor(ctx, &[384]), tensor(ctx, &[384]));
+        let print = |what: &str, tensors: usize, seconds: f64| {
+            let rate = (tensors * rows * 384 * 4) as f64 / seconds / 1e9;
+            let what = format!("{what} {rows} x 384");
+            println!("{what:44} {:8.1} us {rate:7.1} GB/s", seconds * 1e6);
+        };
+        let norm = || drop(ops::layer_norm(ctx, &x, Some(&w), Some(&b), 1e-5, Some(&r)).unwrap());
+        print("layer-norm with residual", 3, best(norm));
+        print("add", 3, best(|| drop(ops::add(ctx, &x, &r).unwrap())));
+        let gelu = || drop(ops::activate(ctx, &x, Activation::GeluErf).unwrap());
+        print("gelu-erf", 2, best(gelu));
+    }
+}

@@ -1,0 +1,342 @@
+//! softmax(scale q k^T + mask) v inside each sequence, made of the same tiles as a linear
+//! layer: keys and values are packed into panels once for all query heads that share them.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use super::gemm::{Block, SharedMut};
+use super::level::Kernel;
+use super::math::exp;
+use super::simd::Simd;
+use super::tile::{F32Product, PanelProduct, Raw, Sum};
+use super::{CpuDevice, Level, Rows};
+use crate::sequence::Span;
+
+/// The operands of an attention.
+#[derive(Clone, Copy)]
+pub(crate) struct Attention<'a> {
+    /// `[rows, heads * head_dim]`
+    pub q: Rows<'a>,
+    /// `[rows, kv_heads * head_dim]`, as is `v`.
+    pub k: Rows<'a>,
+    pub v: Rows<'a>,
+    pub spans: &'a [Span],
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub scale: f32,
+    pub causal: bool,
+    pub window: Option<usize>,
+}
+
+/// Queries of one work item: a long sequence becomes several, which pack the keys again.
+const ITEM_QUERIES: usize = 1024;
+
+/// Scores that are computed before their softmax: they stay in the second-level cache.
+const BLOCK_SCORES: usize = 32 << 10;
+
+/// The most query rows in a block of scores.
+const MAX_BLOCK_QUERIES: usize = 96;
+
+impl Attention<'_> {
+    /// Query rows of a block of scores over up to `keys` keys.
+    fn block_queries(keys: usize) -> usize {
+        (BLOCK_SCORES / keys).clamp(24, MAX_BLOCK_QUERIES) / 12 * 12
+    }
+
+    /// The keys that any of these queries of a sequence sees.
+    fn keys(&self, queries: &Range<usize>, length: usize) -> Range<usize> {
+        let window = self.window.unwrap_or(length);
+        let first = queries.start.saturating_sub(window);
+        let end = if self.causal {
+            queries.end
+        } else {
+            queries.end.saturating_add(window)
+        };
+        first..end.min(length)
+    }
+
+    /// Words of scratch that one thread needs.
+    pub fn scratch_words(&self, level: Level) -> usize {
+        let longest = self.spans.iter().map(|span| span.length).max().unwrap_or(0);
+        Scratch::new(level.panel_columns(), longest, self.head_dim).words
+    }
+
+    /// Multiply-adds, the mask left out of account.
+    pub fn cost(&self) -> usize {
+        let pairs: usize = self
+            .spans
+            .iter()
+            .map(|span| span.length * span.length)
+            .sum();
+        pairs.saturating_mul(2 * self.heads * self.head_dim)
+    }
+}
+
+/// Where the parts of a thread's scratch begin.
+#[derive(Clone, Copy)]
+struct Scratch {
+    values: usize,
+    scores: usize,
+    words: usize,
+}
+
+impl Scratch {
+    /// The keys come first: whole panels of `columns` keys, each `head_dim` long. Then
+    /// values: panels of `columns` of their elements. Then a block of scores.
+    fn new(columns: usize, length: usize, head_dim: usize) -> Self {
+        let keys = (length + columns).next_multiple_of(columns);
+        let values = keys * head_dim;
+        let scores = values + head_dim.next_multiple_of(columns) * length.next_multiple_of(16);
+        let words = scores + Attention::block_queries(length) * score_stride(columns, length);
+        Self {
+            values,
+            scores,
+            words: words.next_multiple_of(16),
+        }
+    }
+}
+
+/// A stride for scores of `keys` keys and those that fill up their panels.
+fn score_stride(columns: usize, keys: usize) -> usize {
+    (keys + columns).next_multiple_of(256) + 16
+}
+
+/// Computes attention into `out`, `[rows, heads * head_dim]` without gaps. `scratch` has
+/// [`Attention::scratch_words`] for each of the device's threads.
+pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], out: &mut [f32]) {
+    let words = op.scratch_words(device.level());
+    let rows = op.q.rows;
+    assert!(op.q.width == op.heads * op.head_dim && op.k.width == op.kv_heads * op.head_dim);
+    assert!(op.v.width == op.k.width && op.k.rows == rows && op.v.rows == rows);
+    assert!(op.heads.is_multiple_of(op.kv_heads) && out.len() == rows * op.q.width);
+    assert!(op.spans.iter().all(|span| span.start + span.length <= rows));
+    assert!(scratch.len() >= words * device.threads());
+
+    let mut items = Vec::new();
+    for span in op.spans {
+        for first in (0..span.length).step_by(ITEM_QUERIES) {
+            items.push((*span, first..(first + ITEM_QUERIES).min(span.length)));
+        }
+    }
+    let (out, scratch) = (SharedMut::new(out), SharedMut::new(scratch));
+    device.parallel(items.len() * op.kv_heads, op.cost(), |thread, item| {
+        let (span, queries) = items[item / op.kv_heads].clone();
+        let kv_head = item % op.kv_heads;
+        // SAFETY: the level is available. An item writes its own queries' rows of its own
+        // heads' columns of `out`, and each thread its own part of `scratch`; both are
+        // borrowed until all are done.
+        unsafe {
+            let scratch = SharedMut::from_pointer(scratch.get().add(thread * words));
+            device.level().run(Item {
+                op: &op,
+                span,
+                queries,
+                kv_head,
+                scratch,
+                out,
+            });
+        }
+    });
+}
+
+/// Some queries of a sequence, for all query heads of one key-value head.
+struct Item<'a> {
+    op: &'a Attention<'a>,
+    span: Span,
+    queries: Range<usize>,
+    kv_head: usize,
+    scratch: SharedMut,
+    out: SharedMut,
+}
+
+impl Kernel for Item<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let op = self.op;
+        let columns = 2 * S::LANES;
+        let layout = Scratch::new(columns, self.span.length, op.head_dim);
+        let all = op.keys(&self.queries, self.span.length);
+        // Blocks look at panels from their first key on.
+        let all = all.start / columns * columns..all.end;
+        // SAFETY: the scratch was made for the longest sequence with this layout.
+        unsafe {
+            let keys = self.scratch.get();
+            let values = keys.add(layout.values);
+            let scores = keys.add(layout.scores);
+            pack_keys(op, &self.span, self.kv_head, &all, columns, keys);
+            pack_values(op, &self.span, self.kv_head, &all, columns, values);
+            let group = op.heads / op.kv_heads;
+            let step = Attention::block_queries(self.span.length);
+            for head in self.kv_head * group..(self.kv_head + 1) * group {
+                for first in self.queries.clone().step_by(step) {
+                    let queries = first..(first + step).min(self.queries.end);
+                    self.block::<S>(head, queries, &all, keys, values, scores);
+                }
+            }
+        }
+    }
+}
+
+impl Item<'_> {
+    /// One block of queries of one head.
+    ///
+    /// # Safety
+    /// As for [`Kernel::run`]; keys and values of `all` are packed at the pointers.
+    #[inline(always)]
+    unsafe fn block<S: Simd>(
+        &self,
+        head: usize,
+        queries: Range<usize>,
+        all: &Range<usize>,
+        keys: *const f32,
+        values: *const f32,
+        scores: *mut f32,
+    ) {
+        let op = self.op;
+        let columns = 2 * S::LANES;
+        let seen = op.keys(&queries, self.span.length);
+        let first = seen.start / columns * columns;
+        let stride = score_stride(columns, self.span.length);
+        let row = self.span.start + queries.start;
+        // SAFETY: panels and rows are inside what was packed, what the operands have and
+        // what the scratch has room for.
+        unsafe {
+            let q =
+                op.q.data
+                    .as_ptr()
+                    .add(row * op.q.stride + head * op.head_dim);
+            for panel in (first..seen.end).step_by(columns) {
+                PanelProduct {
+                    rows: queries.len(),
+                    steps: op.head_dim,
+                    a: q,
+                    lda: op.q.stride,
+                    b: keys.add((panel - all.start) * op.head_dim),
+                    c: scores.add(panel - first),
+                    ldc: stride,
+                    columns,
+                    sum: Sum::Begin,
+                }
+                .run::<S, F32Product, Raw>(0, 0, None);
+            }
+            let width = (seen.end - first).next_multiple_of(columns);
+            let mut inverse_sums = [0.0f32; MAX_BLOCK_QUERIES];
+            for (index, query) in queries.clone().enumerate() {
+                let row = std::slice::from_raw_parts_mut(scores.add(index * stride), width);
+                let visible = op.keys(&(query..query + 1), self.span.length);
+                row[..visible.start - first].fill(f32::NEG_INFINITY);
+                row[visible.end - first..].fill(f32::NEG_INFINITY);
+                inverse_sums[index] = 1.0 / exponentials::<S>(row, op.scale);
+            }
+            let out = self.out.get().add(row * op.q.width + head * op.head_dim);
+            Block {
+                rows: queries.len(),
+                steps: seen.end - first,
+                a: scores,
+                lda: stride,
+                b: values.add((first - all.start) * columns),
+                step_words: columns,
+                panel_words: all.len() * columns,
+                c: out,
+                ldc: op.q.width,
+                columns: op.head_dim,
+                row: 0,
+                column: 0,
+            }
+            .run::<S, F32Product, Raw>(&Raw);
+            for (index, &inverse_sum) in inverse_sums[..queries.len()].iter().enumerate() {
+                let row = out.add(index * op.q.width);
+                for x in std::slice::from_raw_parts_mut(row, op.head_dim) {
+                    *x *= inverse_sum;
+                }
+            }
+        }
+    }
+}
+
+/// Replaces scores by exp(scale * (score - the largest)) and returns their sum.
+///
+/// # Safety
+/// The processor has the instructions of `S`; `row` is whole vectors.
+#[inline(always)]
+unsafe fn exponentials<S: Simd>(row: &mut [f32], scale: f32) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut greatest = [S::splat(f32::NEG_INFINITY); 2];
+        for pair in row.chunks_exact(2 * S::LANES) {
+            greatest[0] = S::max(S::load(pair.as_ptr()), greatest[0]);
+            greatest[1] = S::max(S::load(pair.as_ptr().add(S::LANES)), greatest[1]);
+        }
+        let greatest = S::splat(S::max_lane(S::max(greatest[0], greatest[1])));
+        let scale = S::splat(scale);
+        let mut sums = [S::splat(0.0); 2];
+        for pair in row.chunks_exact_mut(2 * S::LANES) {
+            for (half, sum) in sums.iter_mut().enumerate() {
+                let at = pair.as_mut_ptr().add(half * S::LANES);
+                let e = exp::<S>(S::mul(S::sub(S::load(at), greatest), scale));
+                S::store(at, e);
+                *sum = S::add(*sum, e);
+            }
+        }
+        S::sum(S::add(sums[0], sums[1]))
+    }
+}
+
+/// Panels `[head_dim][columns]` of keys; the last is filled up with zeros.
+///
+/// # Safety
+/// `to` has room for `keys` rounded up to whole panels.
+#[inline(always)]
+unsafe fn pack_keys(
+    op: &Attention,
+    span: &Span,
+    kv_head: usize,
+    keys: &Range<usize>,
+    columns: usize,
+    to: *mut f32,
+) {
+    let head_dim = op.head_dim;
+    for (index, key) in (keys.start..keys.end.next_multiple_of(columns)).enumerate() {
+        // SAFETY: element `index` of a panel's steps; there are as many panels as keys ask.
+        let to = unsafe { to.add(index / columns * columns * head_dim + index % columns) };
+        let row =
+            (key < keys.end).then(|| &op.k.row(span.start + key)[kv_head * head_dim..][..head_dim]);
+        for element in 0..head_dim {
+            // SAFETY: as above.
+            unsafe {
+                to.add(element * columns)
+                    .write(row.map_or(0.0, |row| row[element]))
+            };
+        }
+    }
+}
+
+/// Panels `[keys][columns]` of the values' elements; the last is filled up with zeros.
+///
+/// # Safety
+/// `to` has room for as many panels as `head_dim` asks.
+#[inline(always)]
+unsafe fn pack_values(
+    op: &Attention,
+    span: &Span,
+    kv_head: usize,
+    keys: &Range<usize>,
+    columns: usize,
+    to: *mut f32,
+) {
+    let panels = op.head_dim.div_ceil(columns);
+    // SAFETY: the caller's promise.
+    let to = unsafe { std::slice::from_raw_parts_mut(to, panels * keys.len() * columns) };
+    for (panel, to) in to.chunks_exact_mut(keys.len() * columns).enumerate() {
+        let first = panel * columns;
+        let width = columns.min(op.head_dim - first);
+        for (key, to) in keys.clone().zip(to.chunks_exact_mut(columns)) {
+            let row = &op.v.row(span.start + key)[kv_head * op.head_dim + first..][..width];
+            to[..width].copy_from_slice(row);
+            to[width..].fill(0.0);
+        }
+    }
+}

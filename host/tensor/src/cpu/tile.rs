@@ -1,0 +1,271 @@
+//! The register tile: a few rows times two vectors of columns, summed over k in order.
+#![allow(unsafe_code)]
+
+use super::simd::{MAX_TILE_COLUMNS, MAX_TILE_ROWS, Simd};
+
+/// How an element of A and a step of a weight panel become products.
+pub(super) trait Product {
+    /// Vectors in memory of one step of a panel.
+    const STEP_VECTORS: usize;
+
+    /// The operands of both halves of the tile's columns.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`; `STEP_VECTORS` vectors are at `b`.
+    unsafe fn operands<S: Simd>(b: *const f32) -> [S::V; 2];
+
+    /// c + a b.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`.
+    unsafe fn multiply_add<S: Simd>(a: S::V, b: S::V, c: S::V) -> S::V;
+}
+
+/// f32 times f32.
+pub(super) struct F32Product;
+
+/// f32 times bfloat16 widened in a register: each word of a panel holds the bfloat16 of a
+/// column of the left half in its low bits, and of the right half in its high bits.
+pub(super) struct WideBf16Product;
+
+/// Pairs of bfloat16 along k, in A and in the panel.
+pub(super) struct DotBf16Product;
+
+// SAFETY of the three: what is loaded is promised by the caller, as are the instructions.
+impl Product for F32Product {
+    const STEP_VECTORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn operands<S: Simd>(b: *const f32) -> [S::V; 2] {
+        unsafe { [S::load(b), S::load(b.add(S::LANES))] }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add<S: Simd>(a: S::V, b: S::V, c: S::V) -> S::V {
+        unsafe { S::fma(a, b, c) }
+    }
+}
+
+impl Product for WideBf16Product {
+    const STEP_VECTORS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn operands<S: Simd>(b: *const f32) -> [S::V; 2] {
+        unsafe {
+            let words = S::load(b);
+            [S::low_bf16(words), S::high_bf16(words)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add<S: Simd>(a: S::V, b: S::V, c: S::V) -> S::V {
+        unsafe { S::fma(a, b, c) }
+    }
+}
+
+impl Product for DotBf16Product {
+    const STEP_VECTORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn operands<S: Simd>(b: *const f32) -> [S::V; 2] {
+        unsafe { [S::load(b), S::load(b.add(S::LANES))] }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add<S: Simd>(a: S::V, b: S::V, c: S::V) -> S::V {
+        unsafe { S::dot_bf16(a, b, c) }
+    }
+}
+
+/// Whether a product begins a sum or goes on with the one in C.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sum {
+    Begin,
+    Continue,
+}
+
+/// `R` rows of A times a panel, into `R` rows of C.
+///
+/// # Safety
+/// The processor has the instructions of `S`. `steps` words are at each of `R` rows `lda`
+/// apart from `a`, `steps` steps at `b`, and two vectors at each of `R` rows `ldc` apart
+/// from `c`, which nothing else refers to.
+#[inline(always)]
+unsafe fn tile<S: Simd, P: Product, const R: usize>(
+    steps: usize,
+    a: *const f32,
+    lda: usize,
+    mut b: *const f32,
+    c: *mut f32,
+    ldc: usize,
+    sum: Sum,
+) {
+    // SAFETY: all pointers stay in what the caller promises.
+    unsafe {
+        let mut acc = [[S::splat(0.0); 2]; R];
+        if sum == Sum::Continue {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let row = c.add(r * ldc);
+                *acc = [S::load(row), S::load(row.add(S::LANES))];
+            }
+        }
+        for step in 0..steps {
+            let [left, right] = P::operands::<S>(b);
+            b = b.add(P::STEP_VECTORS * S::LANES);
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = S::splat(*a.add(r * lda + step));
+                acc[0] = P::multiply_add::<S>(a, left, acc[0]);
+                acc[1] = P::multiply_add::<S>(a, right, acc[1]);
+            }
+        }
+        for (r, acc) in acc.iter().enumerate() {
+            let row = c.add(r * ldc);
+            S::store(row, acc[0]);
+            S::store(row.add(S::LANES), acc[1]);
+        }
+    }
+}
+
+/// [`tile`] for a number of rows known at run time, at most `S::TILE_ROWS`.
+///
+/// # Safety
+/// As for [`tile`].
+#[allow(clippy::too_many_arguments)]
+#[inline(always)]
+unsafe fn tile_rows<S: Simd, P: Product>(
+    rows: usize,
+    steps: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    c: *mut f32,
+    ldc: usize,
+    sum: Sum,
+) {
+    macro_rules! one_of {
+        ($($r:literal)+) => {
+            match rows {
+                // SAFETY: the caller's promise.
+                $($r if $r <= S::TILE_ROWS => unsafe {
+                    tile::<S, P, $r>(steps, a, lda, b, c, ldc, sum)
+                },)+
+                _ => debug_assert!(false, "a tile of {rows} rows"),
+            }
+        };
+    }
+    one_of!(1 2 3 4 5 6 7 8 9 10 11 12);
+}
+
+/// What happens to finished sums while they are in the first-level cache.
+pub(super) trait Finish {
+    /// Finishes a tile of `rows` x two vectors that begins at `row` and `column` of the
+    /// result and lies at `c`, `ldc` apart; of its columns `columns` belong to the result.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`, and the tile lies at `c`.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn tile<S: Simd>(
+        &self,
+        row: usize,
+        column: usize,
+        rows: usize,
+        columns: usize,
+        c: *mut f32,
+        ldc: usize,
+    );
+}
+
+/// Nothing happens to them.
+pub(super) struct Raw;
+
+impl Finish for Raw {
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, _: usize, _: usize, _: usize, _: usize, _: *mut f32, _: usize) {}
+}
+
+/// Rows of A times one panel.
+#[derive(Clone, Copy)]
+pub(super) struct PanelProduct {
+    /// Rows of A and C.
+    pub rows: usize,
+    /// Steps of k to sum.
+    pub steps: usize,
+    /// The first row of A at its first step.
+    pub a: *const f32,
+    /// Words from a row of A to the next.
+    pub lda: usize,
+    /// The panel at its first step.
+    pub b: *const f32,
+    /// The first row of C at the panel's first column.
+    pub c: *mut f32,
+    /// Elements from a row of C to the next.
+    pub ldc: usize,
+    /// Columns of the panel that C has.
+    pub columns: usize,
+    /// Whether C holds a sum already.
+    pub sum: Sum,
+}
+
+impl PanelProduct {
+    /// Computes it, tile after tile, and finishes each where `finish` is given. `row` and
+    /// `column` say where C begins in the result.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`; the fields describe memory that is there,
+    /// and nothing else refers to C's.
+    #[inline(always)]
+    pub unsafe fn run<S: Simd, P: Product, F: Finish>(
+        self,
+        row: usize,
+        column: usize,
+        finish: Option<&F>,
+    ) {
+        let Self {
+            rows,
+            steps,
+            a,
+            lda,
+            b,
+            c,
+            ldc,
+            columns,
+            sum,
+        } = self;
+        let tiles = rows.div_ceil(S::TILE_ROWS);
+        let mut scratch = [0.0f32; MAX_TILE_ROWS * MAX_TILE_COLUMNS];
+        let width = 2 * S::LANES;
+        let mut done = 0;
+        for index in 0..tiles {
+            // Tiles of nearly equal height: a lone last row would run at the latency of one
+            // multiply-add.
+            let tile_rows_here = (rows - done) / (tiles - index);
+            // SAFETY: rows `done..done + tile_rows_here` are among `rows`; where C has fewer
+            // columns than the panel, the tile lies in `scratch`, which is large enough for
+            // every level.
+            unsafe {
+                let a = a.add(done * lda);
+                let c = c.add(done * ldc);
+                if columns == width {
+                    tile_rows::<S, P>(tile_rows_here, steps, a, lda, b, c, ldc, sum);
+                    if let Some(finish) = finish {
+                        finish.tile::<S>(row + done, column, tile_rows_here, columns, c, ldc);
+                    }
+                } else {
+                    let tile = scratch.as_mut_ptr();
+                    if sum == Sum::Continue {
+                        for r in 0..tile_rows_here {
+                            c.add(r * ldc)
+                                .copy_to_nonoverlapping(tile.add(r * width), columns);
+                        }
+                    }
+                    tile_rows::<S, P>(tile_rows_here, steps, a, lda, b, tile, width, sum);
+                    if let Some(finish) = finish {
+                        finish.tile::<S>(row + done, column, tile_rows_here, columns, tile, width);
+                    }
+                    for r in 0..tile_rows_here {
+                        tile.add(r * width)
+                            .copy_to_nonoverlapping(c.add(r * ldc), columns);
+                    }
+                }
+            }
+            done += tile_rows_here;
+        }
+    }
+}

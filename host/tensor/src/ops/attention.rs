@@ -1,0 +1,121 @@
+//! Attention over packed sequences.
+
+use super::{check_shape, product, rows};
+use crate::cpu::{self, Attention};
+use crate::error::{Result, bail};
+use crate::{Context, SequenceLayout, Tensor};
+
+/// The widest head.
+const MAX_HEAD_DIM: usize = 256;
+
+/// How attention is computed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionOptions {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// What scores are multiplied with, commonly 1/sqrt(head_dim); above 0.
+    pub scale: f32,
+    /// A token sees only itself and those before it.
+    pub causal: bool,
+    /// The token at i sees the one at j only if |i - j| <= window.
+    pub window: Option<usize>,
+}
+
+/// softmax(scale q k^T + mask) v inside each sequence of `layout`, which covers all rows.
+///
+/// `q` is `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`; they may
+/// be slices of one fused projection. `head_dim` is at most 256. The result has q's shape.
+///
+/// # Errors
+/// As for all [operations](super).
+pub fn attention(
+    ctx: &Context,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    layout: &SequenceLayout,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    const OP: &str = "attention";
+    let &AttentionOptions {
+        heads,
+        kv_heads,
+        scale,
+        causal,
+        window,
+    } = options;
+    if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        bail!(
+            InvalidArgument,
+            "{OP}: {heads} heads and {kv_heads} kv-heads"
+        );
+    }
+    if !scale.is_finite() || scale <= 0.0 {
+        bail!(
+            InvalidArgument,
+            "{OP}: scale is {scale}, not finite and above 0"
+        );
+    }
+    let &[rows_of_q, width] = q.shape() else {
+        bail!(
+            ShapeMismatch,
+            "{OP}: q is {:?}, not [rows, heads * head_dim]",
+            q.shape()
+        );
+    };
+    if !width.is_multiple_of(heads) {
+        bail!(
+            ShapeMismatch,
+            "{OP}: q is {:?}, which {heads} heads do not divide",
+            q.shape()
+        );
+    }
+    let head_dim = width / heads;
+    if head_dim > MAX_HEAD_DIM {
+        bail!(
+            Unsupported,
+            "{OP}: head_dim {head_dim} is over {MAX_HEAD_DIM}"
+        );
+    }
+    check_shape(OP, "k", k, &[rows_of_q, kv_heads * head_dim])?;
+    check_shape(OP, "v", v, &[rows_of_q, kv_heads * head_dim])?;
+    if !layout.is_packed() || layout.rows() != rows_of_q {
+        let (sequences, rows) = (layout.sequences(), layout.rows());
+        bail!(
+            ShapeMismatch,
+            "{OP}: layout's {sequences} sequences have {rows} rows, not q's {rows_of_q} in order"
+        );
+    }
+    let squares = layout
+        .spans()
+        .iter()
+        .map(|span| product(&[span.length, span.length]));
+    let pairs = squares.fold(0, u64::saturating_add);
+    ctx.charge(OP, product(&[2, width]).saturating_mul(pairs))?;
+    let (q, k, v) = (
+        q.readable(ctx, OP)?,
+        k.readable(ctx, OP)?,
+        v.readable(ctx, OP)?,
+    );
+    let op = Attention {
+        q: rows(OP, &q)?,
+        k: rows(OP, &k)?,
+        v: rows(OP, &v)?,
+        spans: layout.spans(),
+        heads,
+        kv_heads,
+        head_dim,
+        scale,
+        causal,
+        window,
+    };
+    let device = ctx.device.cpu_device();
+    let words = op.scratch_words(device.level()) * device.threads();
+    let mut scratch = ctx.scratch(OP, words)?;
+    let shape = *q.checked_shape();
+    let mut out = ctx.allocate(OP, &shape)?;
+    cpu::attention(device, op, scratch.as_mut_slice(), out.as_mut_slice());
+    Ok(Tensor::from_buffer(out, shape))
+}

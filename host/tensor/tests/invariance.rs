@@ -1,0 +1,120 @@
+//! A row's result is the same to the bit alone, in any batch, and on any number of threads.
+
+mod common;
+
+use common::{ACTIVATIONS, Random, check_same_bits, contexts};
+use tenon_tensor::{AttentionOptions, Context, PoolMode, SequenceLayout, Tensor, ops};
+
+/// A small encoder layer: every operation whose rows could touch each other.
+fn layer(ctx: &Context, x: &[f32], weights: &[Vec<f32>], cu: &[u32], width: usize) -> Vec<f32> {
+    let rows = x.len() / width;
+    let tensor = |shape: &[usize], values: &[f32]| Tensor::from_f32(ctx, shape, values).unwrap();
+    let x = tensor(&[rows, width], x);
+    let fused = tensor(&[3 * width, width], &weights[0]);
+    let up = tensor(&[2 * width + 5, width], &weights[1]);
+    let down = tensor(&[width, 2 * width + 5], &weights[2]);
+    let bias = tensor(&[width], &weights[3]);
+    let qkv = ops::linear(ctx, &x, &fused, None, ACTIVATIONS[0], None).unwrap();
+    let part = |index: usize| ops::slice(ctx, &qkv, 1, index * width, width).unwrap();
+    let layout = SequenceLayout::packed(cu, &vec![0; cu.len() - 1]).unwrap();
+    let options = AttentionOptions {
+        heads: 2,
+        kv_heads: 2,
+        scale: 0.3,
+        causal: false,
+        window: Some(50),
+    };
+    let mixed = ops::attention(ctx, &part(0), &part(1), &part(2), &layout, &options).unwrap();
+    let normal = ops::layer_norm(ctx, &mixed, Some(&bias), None, 1e-5, Some(&x)).unwrap();
+    let wide = ops::linear(ctx, &normal, &up, None, ACTIVATIONS[2], None).unwrap();
+    let out = ops::linear(
+        ctx,
+        &wide,
+        &down,
+        Some(&bias),
+        ACTIVATIONS[0],
+        Some(&normal),
+    )
+    .unwrap();
+    let pooled = ops::segment_pool(ctx, &out, &layout, PoolMode::Mean).unwrap();
+    ops::l2_normalize(ctx, &pooled, 1e-12)
+        .unwrap()
+        .to_f32()
+        .unwrap()
+}
+
+#[test]
+fn sequences_do_not_depend_on_their_batch() {
+    let mut first: Option<(String, Vec<f32>)> = None;
+    for ctx in contexts() {
+        let mut random = Random(11);
+        // Odd widths, and one whose rows are a power of two apart.
+        for width in [46, 256] {
+            let sizes = [
+                3 * width * width,
+                (2 * width + 5) * width,
+                (2 * width + 5) * width,
+                width,
+            ];
+            let weights: Vec<_> = sizes
+                .iter()
+                .map(|&size| {
+                    random
+                        .values(size)
+                        .iter()
+                        .map(|x| x * 0.2)
+                        .collect::<Vec<_>>()
+                })
+                .collect();
+            let lengths: Vec<usize> = (0..12).map(|_| random.integer(1, 170)).collect();
+            let sequences: Vec<_> = lengths
+                .iter()
+                .map(|length| random.values(length * width))
+                .collect();
+            let mut cu = vec![0u32];
+            for length in &lengths {
+                cu.push(cu[cu.len() - 1] + *length as u32);
+            }
+            let batch = layer(&ctx, &sequences.concat(), &weights, &cu, width);
+            for (index, sequence) in sequences.iter().enumerate() {
+                let alone = layer(&ctx, sequence, &weights, &[0, lengths[index] as u32], width);
+                let what = format!("{:?} sequence {index}", ctx.device);
+                check_same_bits(&what, &batch[index * width..][..width], &alone);
+            }
+            // On one level, the number of threads does not matter either.
+            let name = format!("{} {width}", ctx.device.name());
+            match &first {
+                Some((other, values)) if *other == name => check_same_bits(&name, values, &batch),
+                _ => {}
+            }
+            if width == 256 {
+                first = Some((name, batch));
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_linear_do_not_depend_on_their_batch() {
+    for ctx in contexts() {
+        let mut random = Random(12);
+        for _ in 0..25 {
+            let (n, k) = (random.integer(1, 100), random.integer(1, 800));
+            let rows = random.integer(1, 330);
+            let (x, xs) = random.tensor(&ctx, &[rows, k]);
+            let (w, _) = random.tensor(&ctx, &[n, k]);
+            let activation = ACTIVATIONS[random.integer(0, 6)];
+            let all = ops::linear(&ctx, &x, &w, None, activation, None).unwrap();
+            let all = all.to_f32().unwrap();
+            for _ in 0..4 {
+                let first = random.integer(0, rows - 1);
+                let count = random.integer(1, (rows - first).min(20));
+                let some = Tensor::from_f32(&ctx, &[count, k], &xs[first * k..][..count * k]);
+                let some = ops::linear(&ctx, &some.unwrap(), &w, None, activation, None);
+                let what = format!("{:?} {rows}x{n}x{k} rows {first}+{count}", ctx.device);
+                let wanted = &all[first * n..][..count * n];
+                check_same_bits(&what, wanted, &some.unwrap().to_f32().unwrap());
+            }
+        }
+    }
+}
