@@ -162,8 +162,8 @@ pub fn write_faulty(role: Role, fault: Fault, path: &Path) {
         .expect("the role's world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .expect("metadata of the world");
-    let encoder = ComponentEncoder::default().validate(true);
-    let mut encoder = encoder.module(&module).expect("module");
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true).module(&module).expect("module");
     let component = encoder
         .encode()
         .unwrap_or_else(|error| panic!("{role:?}: {error:#}"));

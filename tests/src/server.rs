@@ -24,6 +24,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    watchdog: Child,
     /// Where it listens.
     pub address: SocketAddr,
     log: PathBuf,
@@ -78,10 +79,11 @@ impl Server {
             .stdout(output.try_clone().expect("second handle of the log"))
             .stderr(output);
         let child = command.spawn().expect("start tenon");
-        watch(child.id());
+        let watchdog = watch(child.id());
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut server = Self {
             child,
+            watchdog,
             address,
             log,
             _directory: directory,
@@ -201,9 +203,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself: nothing else is left to do then.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Either may have ended by itself: nothing else is left to do then.
+        for child in [&mut self.watchdog, &mut self.child] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -295,19 +299,14 @@ fn free_port() -> u16 {
 
 /// Kills `server` once this process is gone, however it ended: servers shared by the tests of a
 /// file are never dropped.
-fn watch(server: u32) {
-    let script = "while kill -0 $1 && kill -0 $2; do sleep 1; done; kill -9 $2";
+fn watch(server: u32) -> Child {
+    let script = "while kill -0 $1; do sleep 1; done; kill -9 $2";
+    let test = std::process::id().to_string();
     let spawned = Command::new("sh")
-        .args([
-            "-c",
-            script,
-            "watch",
-            &std::process::id().to_string(),
-            &server.to_string(),
-        ])
+        .args(["-c", script, "watch", &test, &server.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    spawned.expect("sh");
+    spawned.expect("sh")
 }
