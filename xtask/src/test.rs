@@ -52,7 +52,7 @@ pub fn run() -> Result<()> {
     })
     .with_context(|| counts.summary())?;
     named("documentation", || {
-        let doc = [
+        let doc = ["doc", "--workspace", "--no-deps"];
             "doc",
             "--workspace",
             "--no-deps",
