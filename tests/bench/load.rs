@@ -1,6 +1,7 @@
 //! Closed-loop clients, one thread and one kept connection each.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,16 +30,20 @@ struct Seen {
     latencies_ms: Vec<f64>,
 }
 
-/// Loads the server with `clients` for `time`.
+/// Loads the server with `clients` without a pause, and counts what is answered in the `measure`
+/// that follows `warm_up`: requests under way at either end cancel out.
 pub fn run(
     address: SocketAddr,
     workload: &Workload,
     clients: usize,
-    time: Duration,
+    warm_up: Duration,
+    measure: Duration,
 ) -> Result<Measured> {
-    let end = Instant::now() + time;
+    let begin = Instant::now() + warm_up;
+    let window = begin..begin + measure;
     let seen: Vec<Result<Seen>> = thread::scope(|scope| {
-        let spawn = |client| scope.spawn(move || run_client(address, workload, client, end));
+        let window = &window;
+        let spawn = |client| scope.spawn(move || run_client(address, workload, client, window));
         let threads: Vec<_> = (0..clients).map(spawn).collect();
         threads
             .into_iter()
@@ -59,8 +64,8 @@ pub fn run(
         all.latencies_ms.get(index).copied().unwrap_or(f64::NAN)
     };
     Ok(Measured {
-        texts_per_s: all.texts as f64 / time.as_secs_f64(),
-        tokens_per_s: all.tokens as f64 / time.as_secs_f64(),
+        texts_per_s: all.texts as f64 / measure.as_secs_f64(),
+        tokens_per_s: all.tokens as f64 / measure.as_secs_f64(),
         p50_ms: percentile(0.5),
         p99_ms: percentile(0.99),
     })
@@ -70,14 +75,14 @@ fn run_client(
     address: SocketAddr,
     workload: &Workload,
     client: usize,
-    end: Instant,
+    window: &Range<Instant>,
 ) -> Result<Seen> {
     let mut connection = Connection::open(address).context("connect")?;
     let headers = [("content-type", "application/json")];
     let mut seen = Seen::default();
     for turn in 0.. {
         let started = Instant::now();
-        if started >= end {
+        if started >= window.end {
             break;
         }
         let body = &workload.bodies[(client * 11 + turn) % workload.bodies.len()];
@@ -89,8 +94,7 @@ fn run_client(
             answer.status,
             answer.text()
         );
-        // An answer after the end took part of its time from the next measurement.
-        if Instant::now() <= end {
+        if window.contains(&Instant::now()) {
             seen.texts += body.texts;
             seen.tokens += body.tokens;
             seen.latencies_ms

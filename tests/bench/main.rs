@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use load::Measured;
 use report::Cell;
 use servers::Running;
-use workload::Workload;
 
 /// How long a cell is loaded before it is measured.
-const WARM_UP: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// What the command line asks for.
 struct Options {
@@ -55,7 +53,7 @@ fn main() -> Result<()> {
     for kind in &kinds {
         let server = Running::start(*kind, threads).with_context(|| format!("{kind}"))?;
         for (workload, clients) in workload::cells() {
-            let measured = measure(&server, &workload, clients, options.measure)?;
+            let measured = load::run(server.address, &workload, clients, WARM_UP, options.measure)?;
             report::progress(*kind, &workload, clients, &measured);
             cells.push(Cell {
                 kind: *kind,
@@ -65,7 +63,7 @@ fn main() -> Result<()> {
             });
         }
         let workload = workload::long();
-        let measured = measure(&server, &workload, 4, options.measure)?;
+        let measured = load::run(server.address, &workload, 4, WARM_UP, options.measure)?;
         long.push((
             *kind,
             measured.tokens_per_s * workload::FLOP_PER_TOKEN_OF_LONG / 1e9,
@@ -76,16 +74,6 @@ fn main() -> Result<()> {
     report::ratios(&cells);
     report::long_batches(&long, &peak::gflops());
     Ok(())
-}
-
-fn measure(
-    server: &Running,
-    workload: &Workload,
-    clients: usize,
-    measure: Duration,
-) -> Result<Measured> {
-    load::run(server.address, workload, clients, WARM_UP)?;
-    load::run(server.address, workload, clients, measure)
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options> {
