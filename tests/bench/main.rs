@@ -72,7 +72,7 @@ fn main() -> Result<()> {
     }
     report::table(&cells);
     report::ratios(&cells);
-    report::long_batches(&long, &peak::gflops());
+    report::long_batches(&long, peak::f32_gflops(threads));
     Ok(())
 }
 

@@ -75,22 +75,21 @@ pub fn ratios(cells: &[Cell]) {
     }
 }
 
-/// The share of the machine's peak in long packed batches; `peaks` is (dtype, GFLOP/s).
-pub fn long_batches(long: &[(Kind, f64)], peaks: &[(String, f64)]) {
+/// The share of the machine's peak in long packed batches.
+pub fn long_batches(long: &[(Kind, f64)], f32_peak: Option<f64>) {
     println!("\nlong packed batches (32 texts of 256 tokens a request, over HTTP)");
     for (kind, gflops) in long {
-        let dtype = if *kind == Kind::Tenon("bf16") {
-            "bf16"
-        } else {
-            "f32"
-        };
-        let name = kind.to_string();
-        match peaks.iter().find(|(of, _)| of == dtype) {
-            Some((_, peak)) => {
-                let share = 100.0 * gflops / peak;
-                println!("{name:<16} {gflops:>7.1} GFLOP/s, {share:.0} % of {peak:.1}");
+        let share = match f32_peak {
+            Some(peak) => {
+                let peak = if *kind == Kind::Tenon("bf16") {
+                    2.0 * peak
+                } else {
+                    peak
+                };
+                format!("{:.0} % of {peak:.1}", 100.0 * gflops / peak)
             }
-            None => println!("{name:<16} {gflops:>7.1} GFLOP/s (SKIPPED share: no {dtype} peak)"),
-        }
+            None => "SKIPPED share: the peak was not measured".into(),
+        };
+        println!("{:<16} {gflops:>7.1} GFLOP/s, {share}", kind.to_string());
     }
 }

@@ -53,11 +53,6 @@ pub fn run() -> Result<()> {
     .with_context(|| counts.summary())?;
     named("documentation", || {
         let doc = ["doc", "--workspace", "--no-deps"];
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ];
         cargo(&doc).env("RUSTDOCFLAGS", "-D warnings").run()
     })?;
     named("licences and sources", deny)?;
