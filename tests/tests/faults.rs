@@ -109,13 +109,10 @@ fn check(role: Role) {
     assert_eq!(server.get("/health").status, 200);
     assert!(server.is_ready());
     let metrics = server.get("/metrics").text();
-    let trap =
-        |line: &&str| line.contains("trap") && line.contains(role.name()) && !line.ends_with(" 0");
-    assert!(
-        metrics.lines().any(|line| trap(&line)),
-        "no trap of {} counted:\n{metrics}",
-        role.name()
-    );
+    let counted = metrics.lines().any(|line| {
+        line.starts_with("tenon_traps_total") && line.contains(role.name()) && !line.ends_with(" 0")
+    });
+    assert!(counted, "no trap of {} counted:\n{metrics}", role.name());
 }
 
 #[test]
