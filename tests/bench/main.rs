@@ -79,7 +79,7 @@ fn main() -> Result<()> {
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut options = Options {
         peers: false,
-        measure: Duration::from_secs(6),
+        measure: Duration::from_secs(8),
     };
     for argument in arguments {
         match argument.split_once('=') {
