@@ -12,12 +12,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const POISON: u32 = 666;
 const NOT_FINITE: u32 = 777;
 
+/// The token ids of every sequence of every batch.
+type Ran = Arc<Mutex<Vec<Vec<Vec<u32>>>>>;
+
 /// Gives each sequence its own ids as the vector. Waits for the gate, if there is one,
 /// before every batch.
 #[derive(Default)]
 struct Fake {
     gate: Option<mpsc::Receiver<()>>,
-    ran: Arc<Mutex<Vec<Vec<Vec<u32>>>>>,
+    ran: Ran,
     /// Answers of the next batches, before it works.
     failures: Vec<ExecuteError>,
     panics: bool,
@@ -67,7 +70,7 @@ fn start(fake: Fake) -> Scheduler {
 }
 
 /// A scheduler whose batches run one at a time, each after a `send`.
-fn gated() -> (Scheduler, mpsc::Sender<()>, Arc<Mutex<Vec<Vec<Vec<u32>>>>>) {
+fn gated() -> (Scheduler, mpsc::Sender<()>, Ran) {
     let (open, gate) = mpsc::channel();
     let fake = Fake {
         gate: Some(gate),
