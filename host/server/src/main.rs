@@ -1,1 +1,5 @@
-fn main(){}
+//! The `tenon` binary.
+
+fn main() -> std::process::ExitCode {
+    tenon::cli::main()
+}
