@@ -1,1 +1,9 @@
-//! Tests.
+//! What the end-to-end tests and the benchmark share: a running server, a plain HTTP client,
+//! small checkpoints, hostile components and the reference's vectors.
+
+pub mod checkpoint;
+pub mod components;
+pub mod goldens;
+pub mod http;
+pub mod server;
+pub mod tools;

@@ -2,7 +2,6 @@
 
 mod load;
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,31 +9,46 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tenon_tensor::Device;
 
+use crate::bundles;
 use crate::config::ServeOptions;
+use crate::http::{Lifecycle, Server, StopSignals};
 use crate::observability::{self, Metrics};
 use crate::sandbox::{Sandbox, SandboxLimits};
+use crate::scheduler::SchedulerOptions;
 use crate::service::{RequestLimits, Service};
 
-use load::Loader;
+pub use load::Loader;
 
 /// Serves until the process is told to stop.
-pub fn serve(options: ServeOptions) -> anyhow::Result<()> {
-    observability::init_logging(options.log_format)?;
+pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
+    observability::init_logs(options.logs())?;
     let started = Instant::now();
-    // Bound first: a port in use is told before a model is loaded.
-    let listener = TcpListener::bind((options.host.as_str(), options.port))
-        .with_context(|| format!("cannot listen on {}:{}", options.host, options.port))?;
-    let address = listener.local_addr()?;
-
+    let keys = options.keys()?;
     let device = device(options.threads)?;
-    let sandbox = Sandbox::new(SandboxLimits::default())?;
     let metrics = Arc::new(Metrics::new());
+    let lifecycle = Lifecycle::new();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(device.threads())
         .thread_name("tenon-io")
         .enable_all()
         .build()?;
 
+    // Listens first: a port in use is told before a model is loaded, and probes are
+    // answered while it is.
+    let server = runtime
+        .block_on(Server::bind(
+            (options.host.as_str(), options.port),
+            options.http(),
+            keys,
+            lifecycle.clone(),
+            metrics.clone(),
+        ))
+        .with_context(|| format!("cannot listen on {}:{}", options.host, options.port))?;
+    let address = server.address();
+    runtime.block_on(async { StopSignals::listen().map(|s| s.drain_on_signal(lifecycle.clone())) })?;
+    let serving = runtime.spawn(server.run());
+
+    let sandbox = Sandbox::new(SandboxLimits::default())?;
     let loader = Loader::new(device.clone(), sandbox, metrics.clone(), options.scheduler());
     let mut deployments = Vec::new();
     for bundle in options.bundles()? {
@@ -44,7 +58,8 @@ pub fn serve(options: ServeOptions) -> anyhow::Result<()> {
         .iter()
         .map(|deployment| format!("{} ({})", deployment.card.name, deployment.card.dtype))
         .collect();
-    let service = Arc::new(Service::new(deployments, RequestLimits::default(), metrics.clone())?);
+    let service = Arc::new(Service::new(deployments, RequestLimits::default())?);
+    lifecycle.ready(service.clone());
     eprintln!(
         "tenon ready: http://{address}  model {}  {}, {} threads, {} MiB resident, {:.1} s",
         models.join(", "),
@@ -53,31 +68,28 @@ pub fn serve(options: ServeOptions) -> anyhow::Result<()> {
         observability::resident_bytes().unwrap_or(0) >> 20,
         started.elapsed().as_secs_f64(),
     );
-    runtime.block_on(async move {
-        crate::http::serve(listener, options.http(), service.clone(), metrics).await?;
+    runtime.block_on(async {
+        serving.await.context("the HTTP server failed")?;
         service.drain().await;
         anyhow::Ok(())
     })
 }
 
-/// Loads a bundle or a model directory as `serve` would, and prints what it found.
+/// Loads a bundle or a model's folder as `serve` would, and prints what it found.
 pub fn check(target: &Path) -> anyhow::Result<()> {
-    let device = device(None)?;
-    let sandbox = Sandbox::new(SandboxLimits::default())?;
-    let bundle = crate::bundles::open(target)?;
-    let scheduler = ServeOptions::default().scheduler();
-    let loader = Loader::new(device, sandbox, Arc::new(Metrics::new()), scheduler);
-    let deployment = loader.deploy(&bundle)?;
-    let card = &deployment.card;
-    println!(
-        "{}: ok\n  weights     {} ({})\n  max tokens  {}\n  dimensions  {}{}",
-        card.name,
-        card.source,
-        card.dtype,
-        card.max_tokens,
-        card.dimensions,
-        if card.matryoshka { " (Matryoshka)" } else { "" },
+    let bundle = bundles::open(target)?;
+    let loader = Loader::new(
+        device(None)?,
+        Sandbox::new(SandboxLimits::default())?,
+        Arc::new(Metrics::new()),
+        SchedulerOptions::default(),
     );
+    let card = loader.deploy(&bundle)?.card;
+    println!("{}: ok", card.name);
+    println!("  weights           {} ({})", card.source, card.dtype);
+    println!("  max tokens        {}", card.max_tokens);
+    let matryoshka = if card.matryoshka { " (Matryoshka)" } else { "" };
+    println!("  dimensions        {}{matryoshka}", card.dimensions);
     for (role, component) in bundle.roles.iter() {
         println!("  {:<17} {component}", role.name());
     }
@@ -85,6 +97,6 @@ pub fn check(target: &Path) -> anyhow::Result<()> {
 }
 
 fn device(threads: Option<usize>) -> anyhow::Result<Device> {
-    let threads = threads.unwrap_or_else(tenon_tensor::available_cpus);
-    Device::cpu(threads).context("cannot set up the CPU device")
+    Device::cpu(threads.unwrap_or_else(tenon_tensor::available_cpus))
+        .context("cannot set up the CPU as a device")
 }

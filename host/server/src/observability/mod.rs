@@ -1,1 +1,11 @@
 //! Logs and metrics.
+
+mod logs;
+mod metrics;
+mod model_metrics;
+mod resident;
+
+pub use logs::{LogError, LogFormat, init_logs};
+pub(crate) use metrics::METRICS_CONTENT_TYPE;
+pub use metrics::Metrics;
+pub use model_metrics::{ModelMetrics, Role, Stage};

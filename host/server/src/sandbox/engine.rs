@@ -26,8 +26,7 @@ impl Sandbox {
     /// An engine whose stores keep within `limits`.
     pub fn new(limits: SandboxLimits) -> anyhow::Result<Self> {
         let engine = Engine::new(&config(&limits))
-            .map_err(anyhow::Error::from)
-            .context("cannot set up the WebAssembly engine")?;
+            .map_err(|error| anyhow::anyhow!("cannot set up the WebAssembly engine: {error:#}"))?;
         let ticker = Ticker::start(engine.clone(), limits.tick)?;
         Ok(Self {
             engine,

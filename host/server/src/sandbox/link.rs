@@ -5,7 +5,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::engine::{Component, Sandbox};
 use super::failure::{LoadError, clip};
-use super::front::FrontState;
+use super::front::{FrontState, HasConfig, HasTokenizer};
 use crate::role::Role;
 
 /// The package of every interface in `wit/`, and the versions that this host speaks.
@@ -55,7 +55,7 @@ impl Place<'_> {
         }
         let mut offered = Vec::new();
         for (name, item) in kind.exports(&sandbox.engine) {
-            let is_instance = matches!(item, ComponentItem::ComponentInstance(_));
+            let is_instance = matches!(item.ty, ComponentItem::ComponentInstance(_));
             if is_instance && interface(name) == Some(self.role.name()) {
                 return Ok(());
             }
@@ -78,19 +78,15 @@ fn interface(import: &str) -> Option<&str> {
 /// Links the interfaces of the front half that `role` may import.
 pub fn front_linker(sandbox: &Sandbox, role: Role) -> wasmtime::Result<Linker<FrontState>> {
     use crate::host_api::imports::{config, tokenizer};
-    let mut linker = Linker::new(&sandbox.engine);
+    let mut linker = Linker::<FrontState>::new(&sandbox.engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     for capability in role.capabilities() {
         match *capability {
             "config" => {
-                config::add_to_linker::<_, super::front::HasConfig>(&mut linker, |state| {
-                    state.config()
-                })?;
+                config::add_to_linker::<_, HasConfig>(&mut linker, |state| state.config())?;
             }
             "tokenizer" => {
-                tokenizer::add_to_linker::<_, super::front::HasTokenizer>(&mut linker, |state| {
-                    state.tokenizer()
-                })?;
+                tokenizer::add_to_linker::<_, HasTokenizer>(&mut linker, |state| state.tokenizer())?;
             }
             other => wasmtime::bail!("{other} is not an interface of the front half"),
         }

@@ -1,0 +1,124 @@
+//! A bundle from a Hugging Face or sentence-transformers folder.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::pooling::Chain;
+use super::text::{Prompts, TransformerSettings};
+use super::{Bundle, BundleError, ComponentSource, PerRole, ServedDtype, json as files};
+
+/// Architectures, and the built-in component that computes each.
+const ARCHITECTURES: [(&str, &str); 3] =
+    [("BertModel", "bert"), ("BertForMaskedLM", "bert"), ("BertForPreTraining", "bert")];
+
+/// Model types, for a checkpoint that names no architecture.
+const MODEL_TYPES: [(&str, &str); 1] = [("bert", "bert")];
+
+/// Reads what the folder says of itself. `name` is what it is served as; by default the
+/// folder's own name.
+pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleError> {
+    if !dir.is_dir() {
+        return Err(BundleError::new(dir, "there is no such folder"));
+    }
+    let chain = Chain::read(dir)?;
+    if !chain.transformer.is_empty() {
+        let path = dir.join("modules.json");
+        let what = format!(
+            "the Transformer module lies in {:?}; only the folder itself is supported",
+            chain.transformer
+        );
+        return Err(BundleError::new(&path, what));
+    }
+    let config_path = dir.join("config.json");
+    let checkpoint_config = files::read_text(&config_path)?;
+    let config: Map<String, Value> = serde_json::from_str(&checkpoint_config)
+        .map_err(|error| BundleError::new(&config_path, error))?;
+    let component = component(&config).map_err(|what| BundleError::new(&config_path, what))?;
+    let matryoshka = matryoshka(&config).map_err(|what| BundleError::new(&config_path, what))?;
+
+    let transformer = TransformerSettings::read(dir)?;
+    let prompts = Prompts::read(dir)?;
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => own_name(dir)?,
+    };
+    let builtin = |name: &str| ComponentSource::Builtin(name.into());
+    let dtype = config.get("dtype").or_else(|| config.get("torch_dtype"));
+    Ok(Bundle {
+        name,
+        aliases: Vec::new(),
+        weights_dir: dir.to_owned(),
+        dtype: ServedDtype::Auto,
+        roles: PerRole {
+            request_parser: builtin("openai"),
+            template: builtin("plain"),
+            model: builtin(component),
+            pooling: builtin("standard"),
+            response_encoder: builtin("openai"),
+        },
+        role_config: PerRole {
+            request_parser: json!({}),
+            template: json!({
+                "prompts": prompts.prompts,
+                "default_prompt_name": prompts.default_prompt_name,
+                "lowercase": transformer.do_lower_case,
+                "include_prompt": chain.include_prompt,
+            }),
+            model: json!({}),
+            pooling: json!({
+                "modules": chain.modules,
+                "matryoshka": matryoshka.is_some(),
+                "matryoshka_dimensions": matryoshka.unwrap_or_default(),
+            }),
+            response_encoder: json!({}),
+        },
+        checkpoint_is_bf16: dtype.and_then(Value::as_str) == Some("bfloat16"),
+        max_tokens: transformer.max_seq_length,
+        checkpoint_config,
+    })
+}
+
+fn component(config: &Map<String, Value>) -> Result<&'static str, String> {
+    let find = |table: &[(&str, &'static str)], name: &str| {
+        table.iter().find(|(known, _)| *known == name).map(|(_, component)| *component)
+    };
+    let architecture = config.get("architectures").and_then(|list| list.get(0));
+    let known = |table: &[(&str, &str)]| -> String {
+        table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    };
+    if let Some(architecture) = architecture {
+        let name = architecture.as_str().unwrap_or_default();
+        return find(&ARCHITECTURES, name).ok_or_else(|| {
+            format!("architectures is {architecture}; supported are {}", known(&ARCHITECTURES))
+        });
+    }
+    match config.get("model_type") {
+        Some(kind) => find(&MODEL_TYPES, kind.as_str().unwrap_or_default()).ok_or_else(|| {
+            format!("model_type is {kind}; supported are {}", known(&MODEL_TYPES))
+        }),
+        None => Err("it names neither architectures nor model_type".into()),
+    }
+}
+
+/// The lengths that callers may ask for; an empty list means any. None: not trained for it.
+fn matryoshka(config: &Map<String, Value>) -> Result<Option<Vec<u32>>, String> {
+    if let Some(listed) = config.get("matryoshka_dimensions").filter(|value| !value.is_null()) {
+        return serde_json::from_value(listed.clone())
+            .map(Some)
+            .map_err(|error| format!("matryoshka_dimensions: {error}"));
+    }
+    match config.get("is_matryoshka") {
+        Some(Value::Bool(true)) => Ok(Some(Vec::new())),
+        None | Some(Value::Bool(false) | Value::Null) => Ok(None),
+        Some(other) => Err(format!("is_matryoshka is {other}, not true or false")),
+    }
+}
+
+fn own_name(dir: &Path) -> Result<String, BundleError> {
+    let full = dir.canonicalize().map_err(|error| BundleError::new(dir, error))?;
+    match full.file_name() {
+        Some(name) => Ok(name.to_string_lossy().into_owned()),
+        None => Err(BundleError::new(dir, "the folder has no name; give one to serve it under")),
+    }
+}

@@ -1,0 +1,68 @@
+//! `bundle.toml`: says explicitly what a folder would say of itself, and replaces roles.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Bundle, BundleError, ComponentSource, ServedDtype, builtin, from_directory, json};
+use crate::role::Role;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    name: Option<String>,
+    #[serde(default)]
+    aliases: Vec<String>,
+    weights: String,
+    #[serde(default)]
+    dtype: ServedDtype,
+    #[serde(default)]
+    roles: BTreeMap<String, String>,
+    #[serde(default)]
+    config: BTreeMap<String, toml::Table>,
+}
+
+/// Reads a manifest; paths in it are relative to its folder.
+pub fn from_manifest(path: &Path) -> Result<Bundle, BundleError> {
+    let refuse = |what: String| BundleError::new(path, what);
+    let manifest: Manifest =
+        toml::from_str(&json::read_text(path)?).map_err(|error| BundleError::new(path, error))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut bundle = from_directory(&folder.join(&manifest.weights), manifest.name.as_deref())?;
+    bundle.aliases = manifest.aliases;
+    bundle.dtype = manifest.dtype;
+    for (key, source) in manifest.roles {
+        let role = role(&key).map_err(|what| refuse(format!("roles.{what}")))?;
+        *bundle.roles.get_mut(role) = match source.strip_prefix("builtin:") {
+            Some(name) if builtin::component(name).is_some() => {
+                ComponentSource::Builtin(name.into())
+            }
+            Some(name) => {
+                return Err(refuse(format!(
+                    "roles.{key}: no built-in component is named {name:?}; there are {}",
+                    builtin::names().join(", ")
+                )));
+            }
+            None => ComponentSource::File(folder.join(source)),
+        };
+    }
+    for (key, table) in manifest.config {
+        let role = role(&key).map_err(|what| refuse(format!("config.{what}")))?;
+        let table = serde_json::to_value(table)
+            .map_err(|error| refuse(format!("config.{key}: {error}")))?;
+        if let (Value::Object(settings), Value::Object(table)) =
+            (bundle.role_config.get_mut(role), table)
+        {
+            settings.extend(table);
+        }
+    }
+    Ok(bundle)
+}
+
+fn role(key: &str) -> Result<Role, String> {
+    Role::ALL.into_iter().find(|role| role.name() == key).ok_or_else(|| {
+        format!("{key}: no such role; there are {}", Role::ALL.map(Role::name).join(", "))
+    })
+}

@@ -1,0 +1,178 @@
+//! The pooling chain of a sentence-transformers folder: modules.json and the modules in it.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{BundleError, json as files};
+
+/// The old booleans, in the order in which sentence-transformers concatenates them.
+const MODES: [(&str, &str); 6] = [
+    ("pooling_mode_cls_token", "cls"),
+    ("pooling_mode_max_tokens", "max"),
+    ("pooling_mode_mean_tokens", "mean"),
+    ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len"),
+    ("pooling_mode_weightedmean_tokens", "weightedmean"),
+    ("pooling_mode_lasttoken", "lasttoken"),
+];
+
+/// What follows the transformer.
+#[derive(Debug)]
+pub struct Chain {
+    /// The folder of the transformer itself, relative to the checkpoint's.
+    pub transformer: String,
+    /// The modules, for the pooling component.
+    pub modules: Vec<Value>,
+    /// Whether pooling sees the tokens of a prompt.
+    pub include_prompt: bool,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    #[serde(default)]
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl Chain {
+    /// Reads the chain; without modules.json it is mean pooling and nothing else, as
+    /// sentence-transformers has it.
+    pub fn read(dir: &Path) -> Result<Self, BundleError> {
+        let path = dir.join("modules.json");
+        let mut chain =
+            Self { transformer: String::new(), modules: Vec::new(), include_prompt: true };
+        if !path.exists() {
+            chain.modules.push(json!({"type": "pooling", "modes": ["mean"]}));
+            return Ok(chain);
+        }
+        let modules: Vec<Module> = files::read(&path)?;
+        for (index, module) in modules.iter().enumerate() {
+            let refuse = |what: String| BundleError::new(&path, what);
+            // Three spellings: `sentence_transformers.models.X`, and two with the module
+            // path of X in newer versions.
+            let name = module
+                .kind
+                .starts_with("sentence_transformers.")
+                .then(|| module.kind.rsplit('.').next())
+                .flatten();
+            let folder = dir.join(checked(&module.path).map_err(refuse)?);
+            match name {
+                Some("Transformer") if index == 0 => chain.transformer = module.path.clone(),
+                Some("Pooling") => {
+                    let (pooling, include_prompt) = pooling(&folder.join("config.json"))?;
+                    chain.modules.push(pooling);
+                    chain.include_prompt = include_prompt;
+                }
+                Some("Dense") => {
+                    chain.modules.push(dense(&folder.join("config.json"), &module.path)?);
+                }
+                Some("Normalize") => chain.modules.push(json!({"type": "normalize"})),
+                _ => {
+                    return Err(refuse(format!(
+                        "module {index} is of type {:?}; supported are Transformer (first), \
+                         Pooling, Dense and Normalize of sentence_transformers",
+                        module.kind
+                    )));
+                }
+            }
+        }
+        if !chain.modules.iter().any(|module| module["type"] == "pooling") {
+            return Err(BundleError::new(&path, "there is no Pooling module"));
+        }
+        Ok(chain)
+    }
+}
+
+/// A module's folder: relative, and inside the checkpoint's.
+fn checked(path: &str) -> Result<&str, String> {
+    let inside = Path::new(path)
+        .components()
+        .all(|component| matches!(component, std::path::Component::Normal(_)));
+    match inside {
+        true => Ok(path),
+        false => Err(format!("the module path {path:?} leaves the folder")),
+    }
+}
+
+fn pooling(path: &Path) -> Result<(Value, bool), BundleError> {
+    let refuse = |what: String| BundleError::new(path, what);
+    let settings: Map<String, Value> = files::read_object(path)?;
+    let mut flags = [false; MODES.len()];
+    let mut listed: Option<Vec<String>> = None;
+    let mut include_prompt = true;
+    for (key, value) in &settings {
+        let flag = MODES.iter().position(|(name, _)| name == key);
+        match (key.as_str(), value) {
+            (_, Value::Bool(set)) if flag.is_some() => {
+                if let Some(flag) = flag {
+                    flags[flag] = *set;
+                }
+            }
+            ("pooling_mode", Value::String(mode)) => listed = Some(vec![known(mode, path)?]),
+            ("pooling_mode", Value::Array(modes)) => {
+                let modes = modes.iter().map(|mode| match mode {
+                    Value::String(mode) => known(mode, path),
+                    other => Err(refuse(format!("pooling_mode has {other}, not a mode's name"))),
+                });
+                listed = Some(modes.collect::<Result<_, _>>()?);
+            }
+            ("include_prompt", Value::Bool(set)) => include_prompt = *set,
+            ("word_embedding_dimension" | "embedding_dimension", Value::Number(_)) => {}
+            _ => return Err(refuse(format!("{key} is {value}, which is not understood"))),
+        }
+    }
+    let from_flags = MODES.iter().zip(flags).filter(|(_, set)| *set).map(|((_, mode), _)| *mode);
+    let mut modes = listed.unwrap_or_else(|| from_flags.map(String::from).collect());
+    if modes.is_empty() {
+        modes.push("mean".into());
+    }
+    let width =
+        settings.get("word_embedding_dimension").or_else(|| settings.get("embedding_dimension"));
+    let module = json!({"type": "pooling", "modes": modes, "in_features": width});
+    Ok((module, include_prompt))
+}
+
+fn known(mode: &str, path: &Path) -> Result<String, BundleError> {
+    if MODES.iter().any(|(_, name)| *name == mode) {
+        return Ok(mode.into());
+    }
+    let names: Vec<&str> = MODES.iter().map(|(_, name)| *name).collect();
+    let what = format!("pooling_mode is {mode:?}; supported are {}", names.join(", "));
+    Err(BundleError::new(path, what))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dense {
+    in_features: u32,
+    out_features: u32,
+    #[serde(default = "yes")]
+    bias: bool,
+    activation_function: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn dense(path: &Path, folder: &str) -> Result<Value, BundleError> {
+    let dense: Dense = files::read(path)?;
+    // An absent activation means Tanh, the default of the module.
+    let activation = match dense.activation_function.as_deref() {
+        None | Some("torch.nn.modules.activation.Tanh") => "tanh",
+        Some("torch.nn.modules.linear.Identity") => "identity",
+        Some("torch.nn.modules.activation.ReLU") => "relu",
+        Some("torch.nn.modules.activation.GELU") => "gelu",
+        Some("torch.nn.modules.activation.SiLU") => "silu",
+        Some(other) => {
+            let what = format!("activation_function is {other:?}, which is not supported");
+            return Err(BundleError::new(path, what));
+        }
+    };
+    Ok(json!({
+        "type": "dense", "path": folder, "in_features": dense.in_features,
+        "out_features": dense.out_features, "bias": dense.bias, "activation": activation,
+    }))
+}

@@ -1,0 +1,79 @@
+//! What the files say of texts: prompts, lower case, and the longest input.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{BundleError, json};
+
+/// `sentence_bert_config.json`. The keys that follow the second are known and say nothing
+/// that matters here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformerSettings {
+    /// The longest input, special tokens counted.
+    pub max_seq_length: Option<usize>,
+    /// Whether texts are lowercased before they are tokenised.
+    #[serde(default)]
+    pub do_lower_case: bool,
+    #[serde(default, rename = "model_args")]
+    _model_args: Option<serde_json::Value>,
+    #[serde(default, rename = "tokenizer_args")]
+    _tokenizer_args: Option<serde_json::Value>,
+    #[serde(default, rename = "config_args")]
+    _config_args: Option<serde_json::Value>,
+    #[serde(default, rename = "processor_kwargs")]
+    _processor_kwargs: Option<serde_json::Value>,
+    #[serde(default, rename = "model_kwargs")]
+    _model_kwargs: Option<serde_json::Value>,
+    #[serde(default, rename = "config_kwargs")]
+    _config_kwargs: Option<serde_json::Value>,
+    #[serde(default, rename = "transformer_task")]
+    _transformer_task: Option<serde_json::Value>,
+    #[serde(default, rename = "modality_config")]
+    _modality_config: Option<serde_json::Value>,
+    #[serde(default, rename = "module_output_name")]
+    _module_output_name: Option<serde_json::Value>,
+}
+
+impl TransformerSettings {
+    /// Reads the settings of the Transformer module that lies in `dir`.
+    pub fn read(dir: &Path) -> Result<Self, BundleError> {
+        json::read_optional(&dir.join("sentence_bert_config.json"))
+    }
+}
+
+/// `config_sentence_transformers.json`, as far as it changes vectors. Its other keys are
+/// notes of versions.
+#[derive(Debug, Default, Deserialize)]
+pub struct Prompts {
+    /// Prompts by name.
+    #[serde(default)]
+    pub prompts: BTreeMap<String, String>,
+    /// The prompt of a request that names none.
+    pub default_prompt_name: Option<String>,
+    /// The length of vectors, where it is less than the model's own.
+    pub truncate_dim: Option<u32>,
+}
+
+impl Prompts {
+    /// Reads the file of a checkpoint's folder, if there is one.
+    pub fn read(dir: &Path) -> Result<Self, BundleError> {
+        let path = dir.join("config_sentence_transformers.json");
+        let mut settings: Self = json::read_optional(&path)?;
+        // Version 5 writes empty prompts for query and document where there are none.
+        settings.prompts.retain(|_, prompt| !prompt.is_empty());
+        if let Some(name) = &settings.default_prompt_name
+            && !settings.prompts.contains_key(name)
+        {
+            let what = format!("default_prompt_name is {name:?}, which is not among the prompts");
+            return Err(BundleError::new(&path, what));
+        }
+        if settings.truncate_dim.is_some() {
+            let what = "truncate_dim is not supported; callers ask for `dimensions`";
+            return Err(BundleError::new(&path, what));
+        }
+        Ok(settings)
+    }
+}

@@ -1,0 +1,176 @@
+//! What an operator can set: the arguments of `tenon serve`, each also an environment
+//! variable, parsed here and nowhere else.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use crate::bundles::{self, Bundle, ServedDtype, pull};
+use crate::http::HttpOptions;
+use crate::observability::LogFormat;
+use crate::scheduler::SchedulerOptions;
+use crate::tenants::Keys;
+
+/// The device to compute on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeviceChoice {
+    /// The best that there is.
+    Auto,
+    /// The processor.
+    Cpu,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogChoice {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Arguments of `tenon serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeOptions {
+    /// A model's folder or its id on the hub; repeat for several. Without any, and
+    /// without --bundle, all-MiniLM-L6-v2 is served.
+    #[arg(long = "model", value_name = "PATH|ID", env = "TENON_MODEL", value_delimiter = ',')]
+    pub models: Vec<String>,
+    /// A bundle's manifest; repeat for several.
+    #[arg(long = "bundle", value_name = "FILE", env = "TENON_BUNDLE", value_delimiter = ',')]
+    pub bundle_files: Vec<PathBuf>,
+    /// The name to serve a --model under; repeat in the order of the models.
+    #[arg(
+        long = "served-model-name",
+        value_name = "NAME",
+        env = "TENON_SERVED_MODEL_NAME",
+        value_delimiter = ','
+    )]
+    pub served_model_names: Vec<String>,
+    /// The address to listen on.
+    #[arg(long, default_value = "127.0.0.1", env = "TENON_HOST")]
+    pub host: String,
+    /// The port to listen on; 0 takes any that is free.
+    #[arg(long, default_value_t = 8080, env = "TENON_PORT")]
+    pub port: u16,
+    /// The device to compute on.
+    #[arg(long, value_enum, default_value = "auto", env = "TENON_DEVICE")]
+    pub device: DeviceChoice,
+    /// The dtype to serve weights in; a manifest's own wins over `auto`.
+    #[arg(long, value_enum, default_value = "auto", env = "TENON_DTYPE")]
+    pub dtype: ServedDtype,
+    /// Threads that compute [default: the CPUs that the process may use].
+    #[arg(long, value_name = "N", env = "TENON_THREADS")]
+    pub threads: Option<usize>,
+    /// Tokens in one batch.
+    #[arg(long, value_name = "N", env = "TENON_MAX_BATCH_TOKENS",
+        default_value_t = SchedulerOptions::default().max_batch_tokens)]
+    pub max_batch_tokens: usize,
+    /// Inputs that may wait; more are refused with 429.
+    #[arg(long, value_name = "N", env = "TENON_MAX_QUEUED_INPUTS",
+        default_value_t = SchedulerOptions::default().max_queued_sequences)]
+    pub max_queued_inputs: usize,
+    /// Embedding requests in progress; more are refused with 429.
+    #[arg(long, value_name = "N", env = "TENON_MAX_CONCURRENT_REQUESTS",
+        default_value_t = HttpOptions::default().max_concurrent_requests)]
+    pub max_concurrent_requests: usize,
+    /// The largest request body, in bytes.
+    #[arg(long, value_name = "BYTES", env = "TENON_MAX_BODY_BYTES",
+        default_value_t = HttpOptions::default().max_body_bytes)]
+    pub max_body_bytes: usize,
+    /// Seconds that a request may take.
+    #[arg(long, value_name = "S", env = "TENON_REQUEST_TIMEOUT_S",
+        default_value_t = HttpOptions::default().request_timeout.as_secs())]
+    pub request_timeout_s: u64,
+    /// Seconds that requests in progress may take to finish after SIGTERM.
+    #[arg(long, value_name = "S", env = "TENON_DRAIN_TIMEOUT_S",
+        default_value_t = HttpOptions::default().drain_timeout.as_secs())]
+    pub drain_timeout_s: u64,
+    /// A key that callers must present, as KEY or NAME:KEY; repeat for several.
+    #[arg(long = "api-key", value_name = "KEY", env = "TENON_API_KEY", value_delimiter = ',',
+        hide_env_values = true)]
+    pub api_keys: Vec<String>,
+    /// How log lines are written.
+    #[arg(long, value_enum, default_value = "text", env = "TENON_LOG_FORMAT")]
+    pub log_format: LogChoice,
+}
+
+impl ServeOptions {
+    /// The bundles to serve, fetched where they are not here yet.
+    pub fn bundles(&self) -> anyhow::Result<Vec<Bundle>> {
+        anyhow::ensure!(
+            self.served_model_names.len() <= self.models.len().max(1),
+            "{} --served-model-name for {} --model",
+            self.served_model_names.len(),
+            self.models.len()
+        );
+        let mut models = self.models.clone();
+        if models.is_empty() && self.bundle_files.is_empty() {
+            models.push(pull::DEFAULT_MODEL.into());
+        }
+        let mut found = Vec::new();
+        for (index, model) in models.iter().enumerate() {
+            found.push(self.model(model, self.served_model_names.get(index))?);
+        }
+        for file in &self.bundle_files {
+            found.push(bundles::from_manifest(file)?);
+        }
+        for bundle in &mut found {
+            if self.dtype != ServedDtype::Auto && bundle.dtype == ServedDtype::Auto {
+                bundle.dtype = self.dtype;
+            }
+        }
+        Ok(found)
+    }
+
+    /// A model by its own last name, reachable by what the operator wrote as well.
+    fn model(&self, model: &str, served: Option<&String>) -> anyhow::Result<Bundle> {
+        let dir = pull::resolve(model)?;
+        let is_id = !std::path::Path::new(model).is_dir();
+        let name = match served {
+            Some(name) => Some(name.as_str()),
+            None if is_id => model.rsplit('/').next(),
+            None => None,
+        };
+        let mut bundle = bundles::from_directory(&dir, name)?;
+        if is_id && served.is_none() && bundle.name != model {
+            bundle.aliases.push(model.to_owned());
+        }
+        Ok(bundle)
+    }
+
+    /// The scheduler's part.
+    pub fn scheduler(&self) -> SchedulerOptions {
+        SchedulerOptions {
+            max_batch_tokens: self.max_batch_tokens,
+            max_queued_sequences: self.max_queued_inputs,
+            ..SchedulerOptions::default()
+        }
+    }
+
+    /// The HTTP server's part.
+    pub fn http(&self) -> HttpOptions {
+        HttpOptions {
+            max_concurrent_requests: self.max_concurrent_requests,
+            max_body_bytes: self.max_body_bytes,
+            request_timeout: Duration::from_secs(self.request_timeout_s),
+            drain_timeout: Duration::from_secs(self.drain_timeout_s),
+            ..HttpOptions::default()
+        }
+    }
+
+    /// The API keys.
+    pub fn keys(&self) -> anyhow::Result<Keys> {
+        Keys::from_list(&self.api_keys).context("--api-key")
+    }
+
+    /// How log lines are written.
+    pub fn logs(&self) -> LogFormat {
+        match self.log_format {
+            LogChoice::Text => LogFormat::Text,
+            LogChoice::Json => LogFormat::Json,
+        }
+    }
+}
