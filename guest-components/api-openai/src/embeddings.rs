@@ -57,6 +57,9 @@ pub fn parse(body: &[u8]) -> Result<EmbedRequest, ApiError> {
             side,
         }),
     };
+    if fields.model.is_none() {
+        return Err(invalid(Some("model"), "required, but missing"));
+    }
     Ok(EmbedRequest {
         model: fields.model,
         inputs,

@@ -149,7 +149,11 @@ fn read_inputs<'de, A: SeqAccess<'de>>(
             None => return Ok(inputs),
             Some(_) if inputs.len() == MAX_INPUTS => {
                 item.place.at_item(None);
-                let message = format!("the list has more than {MAX_INPUTS} items");
+                let mut items = MAX_INPUTS + 1;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    items += 1;
+                }
+                let message = format!("the list has {items} items, more than {MAX_INPUTS}");
                 return Err(A::Error::custom(message));
             }
             Some(Item::Input(_, input)) => inputs.push(input),

@@ -1,4 +1,5 @@
 //! What the dialects read and write.
 
 mod parsing;
+mod refusals;
 mod writing;

@@ -25,6 +25,9 @@ pub enum Module {
     Pooling {
         /// How; the order is that of the results.
         modes: Vec<Mode>,
+        /// Width of the hidden states it takes, where the checkpoint says it.
+        #[serde(default)]
+        in_features: Option<u32>,
     },
     /// activation(W x + b)
     Dense {
@@ -90,9 +93,15 @@ pub struct Chain<'a> {
 impl Settings {
     /// Checks that the modules fit each other and a model of this width.
     pub fn chain(&self, hidden_size: u32) -> Result<Chain<'_>, String> {
-        let Some((Module::Pooling { modes }, steps)) = self.modules.split_first() else {
+        let Some((Module::Pooling { modes, in_features }, steps)) = self.modules.split_first()
+        else {
             return Err("role settings: the first module is not a pooling".to_owned());
         };
+        if let Some(width) = in_features.filter(|&width| width != hidden_size) {
+            return Err(format!(
+                "role settings: pooling takes hidden states of {width}, but the model's have {hidden_size}"
+            ));
+        }
         if modes.is_empty() {
             return Err("role settings: a pooling without a mode".to_owned());
         }
@@ -150,7 +159,8 @@ mod tests {
             );
         };
         check(
-            r#"{"modules": [{"type": "pooling", "modes": ["mean"]}, {"type": "normalize"}],
+            r#"{"modules": [{"type": "pooling", "modes": ["mean"], "in_features": 4},
+                {"type": "normalize"}],
                 "matryoshka": true, "matryoshka_dimensions": [1, 4]}"#,
             &[PoolMode::Mean],
             1,
@@ -178,6 +188,10 @@ mod tests {
             Ok(chain) => panic!("{text} gave {chain:?}"),
             Err(message) => assert!(message.contains(part), "{message}"),
         };
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["cls"], "in_features": 5}]}"#,
+            "pooling takes hidden states of 5, but the model's have 4",
+        );
         check(r#"{"modules": []}"#, "the first module is not a pooling");
         check(
             r#"{"modules": [{"type": "normalize"}]}"#,

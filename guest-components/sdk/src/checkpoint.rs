@@ -150,6 +150,11 @@ impl Weights {
         }
     }
 
+    /// Whether the checkpoint has this weight.
+    pub fn has(&self, name: &str) -> bool {
+        weights::has(&format!("{}{name}", self.prefix))
+    }
+
     /// One weight.
     ///
     /// # Errors

@@ -80,14 +80,21 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Takes `NAME.weight` and `NAME.bias`.
+    /// Takes `NAME.weight` and `NAME.bias`, or `NAME.gamma` and `NAME.beta` as checkpoints of
+    /// TensorFlow's time have them.
     ///
     /// # Errors
     /// Where one is absent or of another shape.
     pub fn take(weights: &Weights, name: &str, size: u32, eps: f32) -> Result<Self, String> {
+        let old = weights.has(&format!("{name}.gamma"));
+        let (weight, bias) = if old {
+            ("gamma", "beta")
+        } else {
+            ("weight", "bias")
+        };
         Ok(Self {
-            weight: weights.get(&format!("{name}.weight"), &[size])?,
-            bias: weights.get(&format!("{name}.bias"), &[size])?,
+            weight: weights.get(&format!("{name}.{weight}"), &[size])?,
+            bias: weights.get(&format!("{name}.{bias}"), &[size])?,
             eps,
         })
     }
