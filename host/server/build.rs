@@ -25,8 +25,13 @@ fn main() {
     // A target folder of its own: the outer cargo holds the lock of the common one.
     let target = guest_target_dir(&out);
     let mut cargo = Command::new(variable("CARGO"));
-    cargo.current_dir(workspace).args(["build", "--locked", "--profile", "guest"]);
-    cargo.args(["--target", TARGET]).arg("--target-dir").arg(&target);
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--locked", "--profile", "guest"]);
+    cargo
+        .args(["--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target);
     for (package, _) in COMPONENTS {
         cargo.args(["--package", package]);
     }
@@ -48,7 +53,9 @@ fn main() {
             "the guest components did not compile; if the target is missing: \
              rustup target add {TARGET}"
         )),
-        Err(error) => fail(&format!("cannot run cargo for the guest components: {error}")),
+        Err(error) => fail(&format!(
+            "cannot run cargo for the guest components: {error}"
+        )),
     }
     for (_, file) in COMPONENTS {
         let from = target.join(TARGET).join("guest").join(file);

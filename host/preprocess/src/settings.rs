@@ -33,13 +33,17 @@ impl Settings {
     /// The longest input, if the file names one.
     pub fn max_length(&self) -> Option<usize> {
         let length = self.model_max_length?;
-        (1.0..MAX_LENGTH).contains(&length).then_some(length as usize)
+        (1.0..MAX_LENGTH)
+            .contains(&length)
+            .then_some(length as usize)
     }
 }
 
 /// The bytes of a file of sane size.
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let size = std::fs::metadata(path).map_err(|error| file_error(path, error))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|error| file_error(path, error))?
+        .len();
     if size > MAX_FILE_BYTES {
         let what = format!("it has {size} bytes, the limit is {MAX_FILE_BYTES}");
         return Err(file_error(path, what));
@@ -49,5 +53,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// An error of this file.
 pub fn file_error(path: &Path, what: impl std::fmt::Display) -> Error {
-    Error::File { file: path.display().to_string(), what: what.to_string() }
+    Error::File {
+        file: path.display().to_string(),
+        what: what.to_string(),
+    }
 }

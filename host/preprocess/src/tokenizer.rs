@@ -51,10 +51,17 @@ impl TextTokenizer {
         let mut inner =
             Tokenizer::from_bytes(read(&path)?).map_err(|error| file_error(&path, error))?;
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| file_error(&path, error))?;
+        inner
+            .with_truncation(None)
+            .map_err(|error| file_error(&path, error))?;
         let (prefix, suffix) = affixes(&inner).map_err(|error| file_error(&path, error))?;
         let settings = Settings::read(dir)?;
-        Ok(Self { inner, model_max_length: settings.max_length(), prefix, suffix })
+        Ok(Self {
+            inner,
+            model_max_length: settings.max_length(),
+            prefix,
+            suffix,
+        })
     }
 
     /// The ids of one sequence. `truncate` keeps that many tokens, special tokens counted
@@ -69,7 +76,9 @@ impl TextTokenizer {
         add_special_tokens: bool,
         truncate: Option<(usize, Side)>,
     ) -> Result<Encoded, Error> {
-        let is_text = segments.iter().any(|segment| matches!(segment, Segment::Text(_)));
+        let is_text = segments
+            .iter()
+            .any(|segment| matches!(segment, Segment::Text(_)));
         let (prefix, suffix) = match add_special_tokens && is_text {
             true => (self.prefix.as_slice(), self.suffix.as_slice()),
             false => (&[][..], &[][..]),
@@ -109,7 +118,10 @@ impl TextTokenizer {
         token_ids.extend_from_slice(prefix);
         token_ids.append(&mut body);
         token_ids.extend_from_slice(suffix);
-        Ok(Encoded { token_ids, untruncated_len })
+        Ok(Encoded {
+            token_ids,
+            untruncated_len,
+        })
     }
 
     /// Tokens of a prompt alone with its special tokens, less a special token at its end:
@@ -139,12 +151,15 @@ impl TextTokenizer {
 /// with and without them.
 fn affixes(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
     let encode = |special| {
-        let encoding = tokenizer.encode_fast("a", special).map_err(|error| error.to_string())?;
+        let encoding = tokenizer
+            .encode_fast("a", special)
+            .map_err(|error| error.to_string())?;
         Ok::<_, String>(encoding.get_ids().to_vec())
     };
     let (bare, full) = (encode(false)?, encode(true)?);
-    let added =
-        tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+    let added = tokenizer
+        .get_post_processor()
+        .map_or(0, |processor| processor.added_tokens(false));
     let start = match bare.as_slice() {
         // A vocabulary that has nothing for the text: what is added stands before it.
         [] => Some(full.len()),

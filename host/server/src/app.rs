@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use tenon_tensor::Device;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::bundles;
 use crate::config::ServeOptions;
@@ -27,7 +28,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let device = device(options.threads)?;
     let metrics = Arc::new(Metrics::new());
     let lifecycle = Lifecycle::new();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = Builder::new_multi_thread()
         .worker_threads(device.threads())
         .thread_name("tenon-io")
         .enable_all()
@@ -45,11 +46,16 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         ))
         .with_context(|| format!("cannot listen on {}:{}", options.host, options.port))?;
     let address = server.address();
-    runtime.block_on(async { StopSignals::listen().map(|s| s.drain_on_signal(lifecycle.clone())) })?;
+    drain_on_signal(&runtime, lifecycle.clone())?;
     let serving = runtime.spawn(server.run());
 
     let sandbox = Sandbox::new(SandboxLimits::default())?;
-    let loader = Loader::new(device.clone(), sandbox, metrics.clone(), options.scheduler());
+    let loader = Loader::new(
+        device.clone(),
+        sandbox,
+        metrics.clone(),
+        options.scheduler(),
+    );
     let mut deployments = Vec::new();
     for bundle in options.bundles()? {
         deployments.push(Arc::new(loader.deploy(&bundle)?));
@@ -73,6 +79,19 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         service.drain().await;
         anyhow::Ok(())
     })
+}
+
+fn drain_on_signal(runtime: &Runtime, lifecycle: Lifecycle) -> anyhow::Result<()> {
+    let _in_runtime = runtime.enter();
+    let mut signals = StopSignals::install().context("cannot listen for signals")?;
+    runtime.spawn(async move {
+        signals.next().await;
+        lifecycle.drain();
+        // A second one does not wait for anything.
+        signals.next().await;
+        std::process::exit(1);
+    });
+    Ok(())
 }
 
 /// Loads a bundle or a model's folder as `serve` would, and prints what it found.

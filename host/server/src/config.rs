@@ -36,10 +36,20 @@ pub enum LogChoice {
 pub struct ServeOptions {
     /// A model's folder or its id on the hub; repeat for several. Without any, and
     /// without --bundle, all-MiniLM-L6-v2 is served.
-    #[arg(long = "model", value_name = "PATH|ID", env = "TENON_MODEL", value_delimiter = ',')]
+    #[arg(
+        long = "model",
+        value_name = "PATH|ID",
+        env = "TENON_MODEL",
+        value_delimiter = ','
+    )]
     pub models: Vec<String>,
     /// A bundle's manifest; repeat for several.
-    #[arg(long = "bundle", value_name = "FILE", env = "TENON_BUNDLE", value_delimiter = ',')]
+    #[arg(
+        long = "bundle",
+        value_name = "FILE",
+        env = "TENON_BUNDLE",
+        value_delimiter = ','
+    )]
     pub bundle_files: Vec<PathBuf>,
     /// The name to serve a --model under; repeat in the order of the models.
     #[arg(
@@ -89,8 +99,13 @@ pub struct ServeOptions {
         default_value_t = HttpOptions::default().drain_timeout.as_secs())]
     pub drain_timeout_s: u64,
     /// A key that callers must present, as KEY or NAME:KEY; repeat for several.
-    #[arg(long = "api-key", value_name = "KEY", env = "TENON_API_KEY", value_delimiter = ',',
-        hide_env_values = true)]
+    #[arg(
+        long = "api-key",
+        value_name = "KEY",
+        env = "TENON_API_KEY",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub api_keys: Vec<String>,
     /// How log lines are written.
     #[arg(long, value_enum, default_value = "text", env = "TENON_LOG_FORMAT")]

@@ -14,7 +14,6 @@ pub mod host_api;
 pub mod http;
 pub mod observability;
 pub mod role;
-pub mod role;
 pub mod sandbox;
 pub mod scheduler;
 pub mod service;

@@ -17,8 +17,13 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order of a request's life.
-    pub const ALL: [Self; 5] =
-        [Self::RequestParser, Self::Template, Self::Model, Self::Pooling, Self::ResponseEncoder];
+    pub const ALL: [Self; 5] = [
+        Self::RequestParser,
+        Self::Template,
+        Self::Model,
+        Self::Pooling,
+        Self::ResponseEncoder,
+    ];
 
     /// The name as it stands in `wit/` and in manifests.
     pub fn name(self) -> &'static str {

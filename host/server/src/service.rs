@@ -14,7 +14,7 @@ pub use prepare::RequestLimits;
 
 use crate::error::ApiError;
 use crate::http::service::{Answer, BoxFuture, Call, EmbedService, ModelCard};
-use crate::observability::Metrics;
+use crate::observability::Stage;
 use crate::sandbox::{EncodedResponse, FrontError, ParsedRequest, ResponseInfo};
 use crate::scheduler::{AdmissionError, SubmitError};
 
@@ -23,18 +23,13 @@ pub struct Service {
     deployments: Vec<Arc<Deployment>>,
     by_name: HashMap<String, usize>,
     limits: RequestLimits,
-    metrics: Arc<Metrics>,
 }
 
 impl Service {
     /// Serves `deployments`, the first of which reads requests that name no other.
     ///
     /// Fails if there is none, or if two share a name.
-    pub fn new(
-        deployments: Vec<Arc<Deployment>>,
-        limits: RequestLimits,
-        metrics: Arc<Metrics>,
-    ) -> anyhow::Result<Self> {
+    pub fn new(deployments: Vec<Arc<Deployment>>, limits: RequestLimits) -> anyhow::Result<Self> {
         anyhow::ensure!(!deployments.is_empty(), "no model to serve");
         let mut by_name = HashMap::new();
         for (index, deployment) in deployments.iter().enumerate() {
@@ -49,7 +44,11 @@ impl Service {
                 }
             }
         }
-        Ok(Self { deployments, by_name, limits, metrics })
+        Ok(Self {
+            deployments,
+            by_name,
+            limits,
+        })
     }
 
     /// Waits until every deployment has answered what it accepted.
@@ -69,11 +68,17 @@ impl Service {
             Err(error) => (reader, Err(error)),
         };
         let request_id = match &parsed {
-            Ok(ParsedRequest { request_id: Some(id), .. }) => id.clone(),
+            Ok(ParsedRequest {
+                request_id: Some(id),
+                ..
+            }) => id.clone(),
             _ => call.request_id.clone(),
         };
         let answer = match parsed {
-            Ok(parsed) => self.embed_parsed(deployment, parsed, &call, &request_id).await,
+            Ok(parsed) => {
+                self.embed_parsed(deployment, parsed, &call, &request_id)
+                    .await
+            }
             Err(error) => Err(error),
         };
         match answer {
@@ -91,8 +96,8 @@ impl Service {
     async fn parse(&self, reader: &Deployment, call: &Call) -> Result<ParsedRequest, ApiError> {
         let started = Instant::now();
         let parsed = reader.front.parse(call.endpoint, call.body.clone()).await;
-        self.metrics.observe_stage(&reader.card.name, "parse", started.elapsed());
-        let parsed = parsed.map_err(|error| self.front_error(reader, error))?;
+        reader.metrics.stage(Stage::Parse, started.elapsed());
+        let parsed = parsed.map_err(|error| front_error(reader, error))?;
         if let Some(id) = &parsed.request_id
             && !crate::http::is_request_id(id)
         {
@@ -111,7 +116,9 @@ impl Service {
         reader: &'a Arc<Deployment>,
         parsed: ParsedRequest,
     ) -> Result<(&'a Arc<Deployment>, Option<ParsedRequest>), ApiError> {
-        let Some(name) = &parsed.model else { return Ok((reader, Some(parsed))) };
+        let Some(name) = &parsed.model else {
+            return Ok((reader, Some(parsed)));
+        };
         let Some(&index) = self.by_name.get(name) else {
             let mut shown: String = name.chars().take(200).collect();
             if shown.len() < name.len() {
@@ -142,16 +149,24 @@ impl Service {
 
         let started = Instant::now();
         let rendered = deployment.front.render(&mut parsed).await;
-        self.metrics.observe_stage(&deployment.card.name, "render", started.elapsed());
-        let rendered = rendered.map_err(|error| self.front_error(deployment, error))?;
+        deployment.metrics.stage(Stage::Render, started.elapsed());
+        let rendered = rendered.map_err(|error| front_error(deployment, error))?;
 
         let started = Instant::now();
-        let sequences =
-            prepare::tokenise(deployment.clone(), rendered, &parsed, self.limits.clone()).await?;
-        self.metrics.observe_stage(&deployment.card.name, "tokenise", started.elapsed());
+        let sequences = prepare::tokenise(
+            deployment.clone(),
+            rendered,
+            parsed.truncate,
+            parsed.dimensions,
+            &self.limits,
+        )
+        .await?;
+        deployment.metrics.stage(Stage::Tokenise, started.elapsed());
 
-        let prompt_tokens: Vec<u32> =
-            sequences.iter().map(|sequence| sequence.token_ids.len() as u32).collect();
+        let prompt_tokens: Vec<u32> = sequences
+            .iter()
+            .map(|sequence| sequence.token_ids.len() as u32)
+            .collect();
         let ticket = deployment
             .scheduler
             .submit(sequences, parsed.priority, None)
@@ -166,10 +181,9 @@ impl Service {
                 api
             })?);
         }
-        self.metrics.count_tokens(
-            &deployment.card.name,
-            prompt_tokens.iter().map(|&tokens| u64::from(tokens)).sum(),
-        );
+        deployment
+            .metrics
+            .tokens(prompt_tokens.iter().map(|&tokens| tokens as usize).sum());
 
         let started = Instant::now();
         let info = ResponseInfo {
@@ -182,8 +196,8 @@ impl Service {
             state: parsed.state,
         };
         let encoded = deployment.front.encode(info, vectors).await;
-        self.metrics.observe_stage(&deployment.card.name, "encode", started.elapsed());
-        encoded.map_err(|error| self.front_error(deployment, error))
+        deployment.metrics.stage(Stage::Encode, started.elapsed());
+        encoded.map_err(|error| front_error(deployment, error))
     }
 
     async fn refuse(
@@ -196,7 +210,7 @@ impl Service {
         let body = match deployment.front.encode_error(call.endpoint, &error).await {
             Ok(body) => body,
             Err(failure) => {
-                self.front_error(deployment, failure);
+                front_error(deployment, failure);
                 Bytes::from(error.openai_json())
             }
         };
@@ -208,33 +222,6 @@ impl Service {
             request_id,
         }
     }
-
-    /// What the caller is told of a failure in the front half; a component's own failure
-    /// is logged and counted here, and its detail stays here.
-    fn front_error(&self, deployment: &Deployment, error: FrontError) -> ApiError {
-        match error {
-            FrontError::Api(error) => error,
-            FrontError::Component(failure) => {
-                self.metrics.count_trap(&deployment.card.name, failure.role.name());
-                tracing::error!(
-                    bundle = %failure.bundle, role = %failure.role.name(),
-                    component = %failure.component, reason = %failure.reason,
-                    "component failed"
-                );
-                ApiError::internal(format!(
-                    "The {} component `{}` of `{}` failed on this request.",
-                    failure.role.name(),
-                    failure.component,
-                    failure.bundle
-                ))
-            }
-            FrontError::Busy => ApiError::overloaded(
-                503,
-                "The server has no free sandbox for this request; try again shortly.",
-                1,
-            ),
-        }
-    }
 }
 
 impl EmbedService for Service {
@@ -243,13 +230,20 @@ impl EmbedService for Service {
     }
 
     fn models(&self) -> Vec<ModelCard> {
-        self.deployments.iter().map(|deployment| deployment.card.clone()).collect()
+        self.deployments
+            .iter()
+            .map(|deployment| deployment.card.clone())
+            .collect()
     }
 }
 
 fn admission_error(error: &AdmissionError) -> ApiError {
     match error {
-        AdmissionError::QueueFull { queued, limit, retry_after } => ApiError::overloaded(
+        AdmissionError::QueueFull {
+            queued,
+            limit,
+            retry_after,
+        } => ApiError::overloaded(
             429,
             format!("The queue is full: {queued} inputs wait, the limit is {limit}."),
             retry_after.as_secs().max(1),
@@ -266,17 +260,42 @@ fn submit_error(error: &SubmitError) -> ApiError {
         SubmitError::Component(_) => {
             ApiError::internal("The model's components failed on this request.")
         }
-        SubmitError::Deadline => ApiError {
+        SubmitError::DeadlineExceeded => ApiError {
             status: 504,
             kind: "timeout_error".into(),
             ..ApiError::internal("The request was not run within its deadline.")
         },
-        SubmitError::Unavailable(_) | SubmitError::ShuttingDown => {
-            ApiError::overloaded(503, "The model is not available for now.", 1)
-        }
+        SubmitError::Unavailable { retry_after, .. } => ApiError::overloaded(
+            503,
+            "The model is not available for now.",
+            retry_after.as_secs().max(1),
+        ),
+        SubmitError::Stopped => ApiError::overloaded(503, "The model is not available.", 60),
     }
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// What the caller is told of a failure in the front half; a component's own failure
+/// is logged and counted here, and its detail stays here.
+fn front_error(deployment: &Deployment, error: FrontError) -> ApiError {
+    match error {
+        FrontError::Api(error) => error,
+        FrontError::Component(failure) => {
+            (deployment.on_failure)(&failure);
+            ApiError::internal(format!(
+                "The {} component {:?} of {:?} failed on this request.",
+                failure.role, failure.component, failure.bundle
+            ))
+        }
+        FrontError::Busy => ApiError::overloaded(
+            503,
+            "The server has no free sandbox for this request; try again shortly.",
+            1,
+        ),
+    }
 }

@@ -14,12 +14,17 @@ use crate::batch::{Executor as _, PackedBatch, Sequence};
 use crate::bundles::{Bundle, ComponentSource, ServedDtype, builtin};
 use crate::http::service::ModelCard;
 use crate::observability::Metrics;
-use crate::sandbox::{BackHalf, Component, FrontBundle, FrontRoles, RoleConfig, Sandbox};
+use crate::sandbox::{
+    BackHalf, Component, FrontBundle, FrontRoles, OnFailure, RoleConfig, Sandbox,
+};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::service::Deployment;
 
 /// A component file larger than this is not read. The compiler has its own limit.
 const MAX_COMPONENT_BYTES: u64 = 64 << 20;
+
+/// The longest input where neither the checkpoint nor its architecture has a limit.
+const DEFAULT_MAX_TOKENS: usize = 8192;
 
 /// Loads bundles onto one device, each component compiled once.
 pub struct Loader {
@@ -38,7 +43,13 @@ impl Loader {
         metrics: Arc<Metrics>,
         scheduler: SchedulerOptions,
     ) -> Self {
-        Self { device, sandbox, metrics, scheduler, compiled: Mutex::new(HashMap::new()) }
+        Self {
+            device,
+            sandbox,
+            metrics,
+            scheduler,
+            compiled: Mutex::new(HashMap::new()),
+        }
     }
 
     /// Loads a bundle; every failure names it.
@@ -58,8 +69,10 @@ impl Loader {
         progress.set_message("compiling components");
         let checkpoint: Arc<str> = bundle.checkpoint_config.as_str().into();
         let part = |source: &ComponentSource, role: &serde_json::Value| {
-            let config =
-                RoleConfig { checkpoint: checkpoint.clone(), role: role.to_string().into() };
+            let config = RoleConfig {
+                checkpoint: checkpoint.clone(),
+                role: role.to_string().into(),
+            };
             anyhow::Ok((self.component(source)?, config))
         };
         let (roles, config) = (&bundle.roles, &bundle.role_config);
@@ -72,6 +85,7 @@ impl Loader {
         let pooling = part(&roles.pooling, &config.pooling)?;
         let front = FrontBundle::new(&self.sandbox, &bundle.name, front, tokenizer.clone())?;
 
+        let on_failure = self.on_failure();
         progress.set_message("opening weights");
         let dtype = self.dtype(bundle);
         let weights = Weights::open(&self.device, &bundle.weights_dir, dtype)?;
@@ -82,33 +96,69 @@ impl Loader {
             pooling,
             weights,
             self.device.clone(),
+            on_failure.clone(),
         )?;
 
         progress.set_message("running a first batch");
         // It packs every weight, so that no request waits for that.
-        let probe =
-            Sequence { token_ids: vec![0; 2], excluded_tokens: 0, dimensions: None };
-        let output = back.execute(&PackedBatch::pack([&probe])).context("the first batch failed")?;
+        let probe = Sequence {
+            token_ids: vec![0; 2],
+            excluded_tokens: 0,
+            dimensions: None,
+        };
+        let output = back
+            .execute(&PackedBatch::pack([&probe]))
+            .context("the first batch failed")?;
         for row in output.rows {
             row.context("the first batch failed")?;
         }
 
-        let max_tokens = model
-            .max_tokens
-            .map_or(bundle.max_tokens, |limit| bundle.max_tokens.min(limit as usize));
+        let limits = [
+            bundle.max_tokens,
+            model.max_tokens.map(|limit| limit as usize),
+        ];
+        let max_tokens = match limits.into_iter().flatten().min() {
+            Some(limit) => limit,
+            None => tokenizer.model_max_length().unwrap_or(DEFAULT_MAX_TOKENS),
+        };
         let card = ModelCard {
             name: bundle.name.clone(),
             aliases: bundle.aliases.clone(),
-            created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
+            created_s: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |t| t.as_secs()),
             max_tokens,
             dimensions: pooling.dimensions as usize,
             source: bundle.weights_dir.display().to_string(),
             dtype: dtype.to_string(),
             matryoshka: pooling.matryoshka,
         };
-        let observer = self.metrics.model(&bundle.name);
+        let metrics = self.metrics.model(&bundle.name);
+        let observer = Arc::new(metrics.clone());
         let scheduler = Scheduler::start(self.scheduler.clone(), Box::new(back), observer);
-        Ok(Deployment { card, front, tokenizer, scheduler, model, pooling })
+        Ok(Deployment {
+            card,
+            front,
+            tokenizer,
+            scheduler,
+            metrics,
+            on_failure,
+            model,
+            pooling,
+        })
+    }
+
+    /// Logs a component's failure once, and counts it.
+    fn on_failure(&self) -> OnFailure {
+        let metrics = self.metrics.clone();
+        Arc::new(move |failure| {
+            metrics.trap(&failure.bundle, failure.role, &failure.component);
+            tracing::error!(
+                bundle = %failure.bundle, role = %failure.role,
+                component = %failure.component, reason = %failure.reason,
+                "component failed"
+            );
+        })
     }
 
     /// `auto` keeps the checkpoint's precision: bf16 only where the checkpoint is stored
@@ -117,9 +167,7 @@ impl Loader {
         match bundle.dtype {
             ServedDtype::F32 => DType::F32,
             ServedDtype::Bf16 => DType::BF16,
-            ServedDtype::Auto if bundle.checkpoint_is_bf16() => {
-                self.device.preferred_weight_dtype()
-            }
+            ServedDtype::Auto if bundle.checkpoint_is_bf16 => self.device.preferred_weight_dtype(),
             ServedDtype::Auto => DType::F32,
         }
     }

@@ -9,8 +9,11 @@ use super::text::{Prompts, TransformerSettings};
 use super::{Bundle, BundleError, ComponentSource, PerRole, ServedDtype, json as files};
 
 /// Architectures, and the built-in component that computes each.
-const ARCHITECTURES: [(&str, &str); 3] =
-    [("BertModel", "bert"), ("BertForMaskedLM", "bert"), ("BertForPreTraining", "bert")];
+const ARCHITECTURES: [(&str, &str); 3] = [
+    ("BertModel", "bert"),
+    ("BertForMaskedLM", "bert"),
+    ("BertForPreTraining", "bert"),
+];
 
 /// Model types, for a checkpoint that names no architecture.
 const MODEL_TYPES: [(&str, &str); 1] = [("bert", "bert")];
@@ -81,21 +84,34 @@ pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleEr
 
 fn component(config: &Map<String, Value>) -> Result<&'static str, String> {
     let find = |table: &[(&str, &'static str)], name: &str| {
-        table.iter().find(|(known, _)| *known == name).map(|(_, component)| *component)
+        table
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, component)| *component)
     };
     let architecture = config.get("architectures").and_then(|list| list.get(0));
     let known = |table: &[(&str, &str)]| -> String {
-        table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+        table
+            .iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     if let Some(architecture) = architecture {
         let name = architecture.as_str().unwrap_or_default();
         return find(&ARCHITECTURES, name).ok_or_else(|| {
-            format!("architectures is {architecture}; supported are {}", known(&ARCHITECTURES))
+            format!(
+                "architectures is {architecture}; supported are {}",
+                known(&ARCHITECTURES)
+            )
         });
     }
     match config.get("model_type") {
         Some(kind) => find(&MODEL_TYPES, kind.as_str().unwrap_or_default()).ok_or_else(|| {
-            format!("model_type is {kind}; supported are {}", known(&MODEL_TYPES))
+            format!(
+                "model_type is {kind}; supported are {}",
+                known(&MODEL_TYPES)
+            )
         }),
         None => Err("it names neither architectures nor model_type".into()),
     }
@@ -103,7 +119,10 @@ fn component(config: &Map<String, Value>) -> Result<&'static str, String> {
 
 /// The lengths that callers may ask for; an empty list means any. None: not trained for it.
 fn matryoshka(config: &Map<String, Value>) -> Result<Option<Vec<u32>>, String> {
-    if let Some(listed) = config.get("matryoshka_dimensions").filter(|value| !value.is_null()) {
+    if let Some(listed) = config
+        .get("matryoshka_dimensions")
+        .filter(|value| !value.is_null())
+    {
         return serde_json::from_value(listed.clone())
             .map(Some)
             .map_err(|error| format!("matryoshka_dimensions: {error}"));
@@ -116,9 +135,14 @@ fn matryoshka(config: &Map<String, Value>) -> Result<Option<Vec<u32>>, String> {
 }
 
 fn own_name(dir: &Path) -> Result<String, BundleError> {
-    let full = dir.canonicalize().map_err(|error| BundleError::new(dir, error))?;
+    let full = dir
+        .canonicalize()
+        .map_err(|error| BundleError::new(dir, error))?;
     match full.file_name() {
         Some(name) => Ok(name.to_string_lossy().into_owned()),
-        None => Err(BundleError::new(dir, "the folder has no name; give one to serve it under")),
+        None => Err(BundleError::new(
+            dir,
+            "the folder has no name; give one to serve it under",
+        )),
     }
 }

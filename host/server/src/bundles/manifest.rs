@@ -62,7 +62,13 @@ pub fn from_manifest(path: &Path) -> Result<Bundle, BundleError> {
 }
 
 fn role(key: &str) -> Result<Role, String> {
-    Role::ALL.into_iter().find(|role| role.name() == key).ok_or_else(|| {
-        format!("{key}: no such role; there are {}", Role::ALL.map(Role::name).join(", "))
-    })
+    Role::ALL
+        .into_iter()
+        .find(|role| role.name() == key)
+        .ok_or_else(|| {
+            format!(
+                "{key}: no such role; there are {}",
+                Role::ALL.map(Role::name).join(", ")
+            )
+        })
 }

@@ -30,7 +30,10 @@ pub struct BundleError {
 
 impl BundleError {
     pub(crate) fn new(file: &Path, what: impl fmt::Display) -> Self {
-        Self { file: file.display().to_string(), what: what.to_string() }
+        Self {
+            file: file.display().to_string(),
+            what: what.to_string(),
+        }
     }
 }
 

@@ -41,10 +41,15 @@ impl Chain {
     /// sentence-transformers has it.
     pub fn read(dir: &Path) -> Result<Self, BundleError> {
         let path = dir.join("modules.json");
-        let mut chain =
-            Self { transformer: String::new(), modules: Vec::new(), include_prompt: true };
+        let mut chain = Self {
+            transformer: String::new(),
+            modules: Vec::new(),
+            include_prompt: true,
+        };
         if !path.exists() {
-            chain.modules.push(json!({"type": "pooling", "modes": ["mean"]}));
+            chain
+                .modules
+                .push(json!({"type": "pooling", "modes": ["mean"]}));
             return Ok(chain);
         }
         let modules: Vec<Module> = files::read(&path)?;
@@ -66,7 +71,9 @@ impl Chain {
                     chain.include_prompt = include_prompt;
                 }
                 Some("Dense") => {
-                    chain.modules.push(dense(&folder.join("config.json"), &module.path)?);
+                    chain
+                        .modules
+                        .push(dense(&folder.join("config.json"), &module.path)?);
                 }
                 Some("Normalize") => chain.modules.push(json!({"type": "normalize"})),
                 _ => {
@@ -78,7 +85,11 @@ impl Chain {
                 }
             }
         }
-        if !chain.modules.iter().any(|module| module["type"] == "pooling") {
+        if !chain
+            .modules
+            .iter()
+            .any(|module| module["type"] == "pooling")
+        {
             return Err(BundleError::new(&path, "there is no Pooling module"));
         }
         Ok(chain)
@@ -114,7 +125,9 @@ fn pooling(path: &Path) -> Result<(Value, bool), BundleError> {
             ("pooling_mode", Value::Array(modes)) => {
                 let modes = modes.iter().map(|mode| match mode {
                     Value::String(mode) => known(mode, path),
-                    other => Err(refuse(format!("pooling_mode has {other}, not a mode's name"))),
+                    other => Err(refuse(format!(
+                        "pooling_mode has {other}, not a mode's name"
+                    ))),
                 });
                 listed = Some(modes.collect::<Result<_, _>>()?);
             }
@@ -123,13 +136,18 @@ fn pooling(path: &Path) -> Result<(Value, bool), BundleError> {
             _ => return Err(refuse(format!("{key} is {value}, which is not understood"))),
         }
     }
-    let from_flags = MODES.iter().zip(flags).filter(|(_, set)| *set).map(|((_, mode), _)| *mode);
+    let from_flags = MODES
+        .iter()
+        .zip(flags)
+        .filter(|(_, set)| *set)
+        .map(|((_, mode), _)| *mode);
     let mut modes = listed.unwrap_or_else(|| from_flags.map(String::from).collect());
     if modes.is_empty() {
         modes.push("mean".into());
     }
-    let width =
-        settings.get("word_embedding_dimension").or_else(|| settings.get("embedding_dimension"));
+    let width = settings
+        .get("word_embedding_dimension")
+        .or_else(|| settings.get("embedding_dimension"));
     let module = json!({"type": "pooling", "modes": modes, "in_features": width});
     Ok((module, include_prompt))
 }
@@ -139,7 +157,10 @@ fn known(mode: &str, path: &Path) -> Result<String, BundleError> {
         return Ok(mode.into());
     }
     let names: Vec<&str> = MODES.iter().map(|(_, name)| *name).collect();
-    let what = format!("pooling_mode is {mode:?}; supported are {}", names.join(", "));
+    let what = format!(
+        "pooling_mode is {mode:?}; supported are {}",
+        names.join(", ")
+    );
     Err(BundleError::new(path, what))
 }
 

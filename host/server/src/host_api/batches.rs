@@ -17,7 +17,11 @@ impl GuestBatch {
     /// A batch of the tokens in `token_ids` with the boundaries in `cu_seqlens`, which
     /// `layout` was made of.
     pub fn new(token_ids: Vec<u32>, cu_seqlens: Vec<u32>, layout: SequenceLayout) -> Self {
-        Self { token_ids, cu_seqlens, layout }
+        Self {
+            token_ids,
+            cu_seqlens,
+            layout,
+        }
     }
 
     fn positions(&self, of_sequence: impl Fn(&[u32], &mut Vec<u32>)) -> Indices {

@@ -30,4 +30,5 @@ mod tests;
 
 pub use lifecycle::{Lifecycle, StopSignals};
 pub use options::HttpOptions;
+pub use request_id::is_well_formed as is_request_id;
 pub use server::Server;

@@ -36,6 +36,11 @@ impl RequestIds {
     }
 }
 
+/// Whether an id may go to logs and into a header.
+pub fn is_well_formed(id: &str) -> bool {
+    well_formed(id.as_bytes()).is_some()
+}
+
 /// 1 to 128 visible ASCII characters.
 fn well_formed(id: &[u8]) -> Option<&str> {
     let fits = (1..=MAX_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);

@@ -10,8 +10,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::model_metrics::{Families, ModelMetrics, Role};
+use super::model_metrics::{Families, ModelMetrics};
 use super::resident::ResidentMemory;
+use crate::role::Role;
 
 /// The `content-type` of [`Metrics::render`].
 pub(crate) const METRICS_CONTENT_TYPE: &str =

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::role::Role;
 use crate::scheduler::{BatchObserver, BatchReport};
 
 /// A step in a request's life that is timed.
@@ -27,29 +28,16 @@ pub enum Stage {
     Sandbox,
 }
 
-/// One of the five jobs of a component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is the role of its name")]
-pub enum Role {
-    RequestParser,
-    Template,
-    Model,
-    Pooling,
-    ResponseEncoder,
-    /// Work of the host that no component does.
-    Host,
-}
-
 impl Stage {
     /// Whose work the stage is.
-    fn role(self) -> Role {
+    fn role(self) -> &'static str {
         match self {
-            Self::Parse => Role::RequestParser,
-            Self::Render => Role::Template,
-            Self::Tokenise | Self::Queue => Role::Host,
-            Self::Forward | Self::Sandbox => Role::Model,
-            Self::Pool => Role::Pooling,
-            Self::Encode => Role::ResponseEncoder,
+            Self::Parse => Role::RequestParser.name(),
+            Self::Render => Role::Template.name(),
+            Self::Tokenise | Self::Queue => "host",
+            Self::Forward | Self::Sandbox => Role::Model.name(),
+            Self::Pool => Role::Pooling.name(),
+            Self::Encode => Role::ResponseEncoder.name(),
         }
     }
 
@@ -78,26 +66,7 @@ impl Stage {
     ];
 }
 
-impl Role {
-    fn name(self) -> &'static str {
-        match self {
-            Self::RequestParser => "request-parser",
-            Self::Template => "template",
-            Self::Model => "model",
-            Self::Pooling => "pooling",
-            Self::ResponseEncoder => "response-encoder",
-            Self::Host => "host",
-        }
-    }
-}
-
 impl EncodeLabelValue for Stage {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.name().encode(encoder)
-    }
-}
-
-impl EncodeLabelValue for Role {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.name().encode(encoder)
     }
@@ -112,13 +81,14 @@ struct ModelLabel {
 struct StageLabels {
     model: Arc<str>,
     stage: Stage,
-    role: Role,
+    /// A role's name, or `host` for work that no component does.
+    role: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TrapLabels {
     bundle: String,
-    role: Role,
+    role: &'static str,
     component: String,
 }
 
@@ -196,7 +166,7 @@ impl Families {
     pub(super) fn trap(&self, bundle: &str, role: Role, component: &str) {
         let labels = TrapLabels {
             bundle: bundle.into(),
-            role,
+            role: role.name(),
             component: component.into(),
         };
         self.traps.get_or_create(&labels).inc();

@@ -25,7 +25,7 @@ impl Collector for ResidentMemory {
 }
 
 /// Resident bytes, from the `VmRSS` line of `/proc/self/status`.
-fn resident_bytes() -> Option<u64> {
+pub fn resident_bytes() -> Option<u64> {
     parse_resident(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 

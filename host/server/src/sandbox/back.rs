@@ -66,8 +66,9 @@ impl BackHalf {
         device: Device,
         on_failure: OnFailure,
     ) -> Result<(Self, ModelInfo, PoolingInfo), LoadError> {
-        let model_pre =
-            link(sandbox, bundle, Role::Model, &model.0, |pre| model::ModelRolePre::new(pre))?;
+        let model_pre = link(sandbox, bundle, Role::Model, &model.0, |pre| {
+            model::ModelRolePre::new(pre)
+        })?;
         let pooling_pre = link(sandbox, bundle, Role::Pooling, &pooling.0, |pre| {
             pooling::PoolingRolePre::new(pre)
         })?;
@@ -82,7 +83,13 @@ impl BackHalf {
             device,
         };
         let (live, model_info, pooling_info) = recipe.build()?;
-        let back = Self { recipe, on_failure, live: Some(live), failures: 0, retry_at: Instant::now() };
+        let back = Self {
+            recipe,
+            on_failure,
+            live: Some(live),
+            failures: 0,
+            retry_at: Instant::now(),
+        };
         Ok((back, model_info, pooling_info))
     }
 
@@ -178,12 +185,24 @@ impl Recipe {
             .call_load(&mut store, model_info.hidden_size)
             .map_err(trapped)?
             .map_err(|error| place.refuse(clip(&error, 2048)))?;
-        Ok((Live { store, model, pooling }, model_info, pooling_info))
+        Ok((
+            Live {
+                store,
+                model,
+                pooling,
+            },
+            model_info,
+            pooling_info,
+        ))
     }
 
     fn place(&self, role: Role) -> Place<'_> {
         let component = &self.component(role).0;
-        Place { bundle: &self.bundle, role, component }
+        Place {
+            bundle: &self.bundle,
+            role,
+            component,
+        }
     }
 
     fn component(&self, role: Role) -> &(Component, RoleConfig) {
@@ -231,7 +250,12 @@ impl Live {
         let pooling = started.elapsed();
 
         let sandbox = (forward + pooling).saturating_sub(self.store.data().host_time);
-        Ok(BatchOutput { rows, forward, pooling, sandbox })
+        Ok(BatchOutput {
+            rows,
+            forward,
+            pooling,
+            sandbox,
+        })
     }
 
     fn forward(
@@ -243,9 +267,17 @@ impl Live {
         let store = &mut self.store;
         store.data_mut().config = recipe.model.1.clone();
         set_deadline(store, recipe.sandbox.limits.back_deadline);
-        let input =
-            GuestBatch::new(batch.token_ids.clone(), batch.cu_seqlens.clone(), layout.clone());
-        let input = store.data_mut().guest.table.push(input).map_err(|e| e.to_string())?;
+        let input = GuestBatch::new(
+            batch.token_ids.clone(),
+            batch.cu_seqlens.clone(),
+            layout.clone(),
+        );
+        let input = store
+            .data_mut()
+            .guest
+            .table
+            .push(input)
+            .map_err(|e| e.to_string())?;
         let borrowed = Resource::new_borrow(input.rep());
         let hidden = self
             .model
@@ -276,12 +308,17 @@ impl Live {
         let mut rows = vec![Err(RowError::NotFinite); batch.sequences()];
         let mut groups: std::collections::BTreeMap<Option<u32>, Vec<u32>> = Default::default();
         for (sequence, options) in batch.pool.iter().enumerate() {
-            groups.entry(options.dimensions).or_default().push(sequence as u32);
+            groups
+                .entry(options.dimensions)
+                .or_default()
+                .push(sequence as u32);
         }
         for (dimensions, sequences) in groups {
             let layout = match sequences.len() == batch.sequences() {
                 true => layout.clone(),
-                false => layout.select(&sequences).map_err(|error| error.to_string())?,
+                false => layout
+                    .select(&sequences)
+                    .map_err(|error| error.to_string())?,
             };
             let vectors = self.pool_group(recipe, &hidden, layout, dimensions)?;
             let (count, width) = match *vectors.shape() {
@@ -317,10 +354,14 @@ impl Live {
         store.data_mut().config = recipe.pooling.1.clone();
         set_deadline(store, recipe.sandbox.limits.back_deadline);
         let table = &mut store.data_mut().guest.table;
-        let hidden = table.push(hidden.clone()).map_err(|error| error.to_string())?;
+        let hidden = table
+            .push(hidden.clone())
+            .map_err(|error| error.to_string())?;
         let layout = table.push(layout).map_err(|error| error.to_string())?;
-        let (hidden_borrow, layout_borrow) =
-            (Resource::new_borrow(hidden.rep()), Resource::new_borrow(layout.rep()));
+        let (hidden_borrow, layout_borrow) = (
+            Resource::new_borrow(hidden.rep()),
+            Resource::new_borrow(layout.rep()),
+        );
         let vectors = self
             .pooling
             .tenon_embed_pooling()
@@ -354,7 +395,11 @@ fn link<P>(
     component: &Component,
     pre: impl FnOnce(InstancePre<BackState>) -> wasmtime::Result<P>,
 ) -> Result<P, LoadError> {
-    let place = Place { bundle, role, component };
+    let place = Place {
+        bundle,
+        role,
+        component,
+    };
     place.check(sandbox)?;
     linker(sandbox, role)
         .and_then(|linker| linker.instantiate_pre(&component.inner))

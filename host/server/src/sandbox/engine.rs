@@ -44,7 +44,10 @@ impl Sandbox {
         let refuse = |what: String| LoadError(format!("component {name:?}: {what}"));
         let limit = self.limits.max_component_bytes;
         if bytes.len() > limit {
-            return Err(refuse(format!("it has {} bytes, the limit is {limit}", bytes.len())));
+            return Err(refuse(format!(
+                "it has {} bytes, the limit is {limit}",
+                bytes.len()
+            )));
         }
         if Engine::detect_precompiled(bytes).is_some() {
             return Err(refuse(
@@ -73,13 +76,20 @@ impl Sandbox {
             Ok(Ok(component)) => component,
             Ok(Err(error)) => return Err(refuse(clip(&format!("{error:#}"), 1024))),
             Err(RecvTimeoutError::Timeout) => {
-                return Err(refuse(format!("it took more than {} s to compile", time.as_secs())));
+                return Err(refuse(format!(
+                    "it took more than {} s to compile",
+                    time.as_secs()
+                )));
             }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(refuse("the compiler failed on it".into()));
             }
         };
-        Ok(Component { inner, name: name.into(), digest: Sha256::digest(bytes).into() })
+        Ok(Component {
+            inner,
+            name: name.into(),
+            digest: Sha256::digest(bytes).into(),
+        })
     }
 }
 
@@ -144,7 +154,10 @@ impl Ticker {
                 }
             })
             .context("cannot start the sandbox's clock")?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 

@@ -5,10 +5,10 @@ mod bundle;
 mod convert;
 mod state;
 
+pub use crate::host_api::RoleConfig;
 pub use bundle::{FrontBundle, FrontRoles};
 pub use convert::{
     EncodedResponse, ParsedRequest, Rendered, RenderedSegment, ResponseInfo, Truncation,
     TruncationSide,
 };
-pub use crate::host_api::RoleConfig;
 pub(super) use state::{FrontState, HasConfig, HasTokenizer};

@@ -51,7 +51,10 @@ impl Guest {
 
     /// WASI for the linker.
     pub fn wasi(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 
     /// The limiter for the store.
@@ -126,7 +129,10 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(take(&mut self.elements_left, desired.saturating_sub(current)))
+        Ok(take(
+            &mut self.elements_left,
+            desired.saturating_sub(current),
+        ))
     }
 }
 

@@ -13,8 +13,14 @@ const PACKAGE: &str = "tenon:embed/";
 const VERSIONS: &str = "0.1.";
 
 /// Interfaces of WASI that components may import: all are inert here.
-const INERT: &[&str] =
-    &["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
+const INERT: &[&str] = &[
+    "wasi:cli/",
+    "wasi:io/",
+    "wasi:clocks/",
+    "wasi:random/",
+    "wasi:filesystem/",
+    "wasi:sockets/",
+];
 
 /// A component and the bundle and role in which it is used: what errors name.
 pub struct Place<'a> {
@@ -64,7 +70,11 @@ impl Place<'_> {
         Err(self.refuse(format!(
             "it does not export tenon:embed/{}@0.1; it exports {}",
             self.role,
-            if offered.is_empty() { "nothing".into() } else { offered.join(", ") }
+            if offered.is_empty() {
+                "nothing".into()
+            } else {
+                offered.join(", ")
+            }
         )))
     }
 }
@@ -86,7 +96,9 @@ pub fn front_linker(sandbox: &Sandbox, role: Role) -> wasmtime::Result<Linker<Fr
                 config::add_to_linker::<_, HasConfig>(&mut linker, |state| state.config())?;
             }
             "tokenizer" => {
-                tokenizer::add_to_linker::<_, HasTokenizer>(&mut linker, |state| state.tokenizer())?;
+                tokenizer::add_to_linker::<_, HasTokenizer>(&mut linker, |state| {
+                    state.tokenizer()
+                })?;
             }
             other => wasmtime::bail!("{other} is not an interface of the front half"),
         }

@@ -26,7 +26,11 @@ struct Source {
 impl LogStream {
     /// A stream that takes `bytes` in all.
     pub fn new(bundle: Arc<str>, role: Role, bytes: usize) -> Self {
-        Self(Arc::new(Source { bundle, role, left: AtomicUsize::new(bytes) }))
+        Self(Arc::new(Source {
+            bundle,
+            role,
+            left: AtomicUsize::new(bytes),
+        }))
     }
 }
 
@@ -62,7 +66,10 @@ impl OutputStream for LogStream {
         if spent {
             return Err(StreamError::Closed);
         }
-        for line in String::from_utf8_lossy(&bytes).lines().filter(|line| !line.is_empty()) {
+        for line in String::from_utf8_lossy(&bytes)
+            .lines()
+            .filter(|line| !line.is_empty())
+        {
             let line = clip(line, MAX_LINE_BYTES);
             tracing::info!(bundle = %source.bundle, role = %source.role, line, "component output");
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tenon_preprocess::TextTokenizer;
 
 use crate::http::service::ModelCard;
-use crate::sandbox::{FrontBundle, ModelInfo, PoolingInfo};
+use crate::observability::ModelMetrics;
+use crate::sandbox::{FrontBundle, ModelInfo, OnFailure, PoolingInfo};
 use crate::scheduler::Scheduler;
 
 /// A bundle that is loaded and ready.
@@ -18,6 +19,10 @@ pub struct Deployment {
     pub tokenizer: Arc<TextTokenizer>,
     /// The queue in front of its model and pooling components.
     pub scheduler: Scheduler,
+    /// Its numbers.
+    pub metrics: ModelMetrics,
+    /// Told when one of its components failed.
+    pub on_failure: OnFailure,
     /// What its model component said of itself.
     pub model: ModelInfo,
     /// What its pooling component said of itself.

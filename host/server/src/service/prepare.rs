@@ -100,13 +100,14 @@ fn check_dimensions(deployment: &Deployment, dimensions: Option<u32>) -> Result<
 pub async fn tokenise(
     deployment: Arc<Deployment>,
     rendered: Vec<Rendered>,
-    parsed: &ParsedRequest,
-    limits: RequestLimits,
+    truncate: Option<Truncation>,
+    dimensions: Option<u32>,
+    limits: &RequestLimits,
 ) -> Result<Vec<Sequence>, ApiError> {
     let job = Job {
         deployment,
-        truncate: parsed.truncate,
-        dimensions: parsed.dimensions,
+        truncate,
+        dimensions,
         max_request_tokens: limits.max_request_tokens,
     };
     let text_bytes: usize = rendered

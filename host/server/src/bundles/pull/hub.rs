@@ -48,14 +48,27 @@ pub fn pull(id: &str) -> anyhow::Result<PathBuf> {
     }
     let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| DEFAULT_ENDPOINT.into());
     probe(&endpoint)?;
-    let mut builder = ApiBuilder::from_env().with_progress(true).with_retries(RETRIES);
+    let mut builder = ApiBuilder::from_env()
+        .with_progress(true)
+        .with_retries(RETRIES);
     if let Ok(token) = std::env::var("HF_TOKEN") {
         builder = builder.with_token(Some(token));
     }
-    let repo = builder.build().context("cannot set up the hub's client")?.model(id.to_owned());
+    let repo = builder
+        .build()
+        .context("cannot set up the hub's client")?
+        .model(id.to_owned());
     let info = repo.info().map_err(|error| explain(id, error))?;
-    let names: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-    let wanted: Vec<&str> = names.iter().copied().filter(|name| is_wanted(name, &names)).collect();
+    let names: Vec<&str> = info
+        .siblings
+        .iter()
+        .map(|file| file.rfilename.as_str())
+        .collect();
+    let wanted: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| is_wanted(name, &names))
+        .collect();
     anyhow::ensure!(
         wanted.iter().any(|name| name.ends_with(".safetensors")),
         "the model {id} has no weights in safetensors format"
@@ -98,7 +111,10 @@ fn is_wanted(name: &str, all: &[&str]) -> bool {
 
 /// Connects to the hub once, so that one out of reach is told in seconds.
 fn probe(endpoint: &str) -> anyhow::Result<()> {
-    if ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"].iter().any(|name| std::env::var(name).is_ok()) {
+    if ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"]
+        .iter()
+        .any(|name| std::env::var(name).is_ok())
+    {
         return Ok(()); // Only the proxy knows the way.
     }
     let (scheme, rest) = endpoint
@@ -140,14 +156,27 @@ mod tests {
     #[test]
     fn wants_what_serving_needs_and_nothing_else() {
         let single = ["model.safetensors"];
-        let sharded = ["model.safetensors.index.json", "model-00001-of-00002.safetensors"];
-        for name in ["config.json", "model.safetensors", "1_Pooling/config.json", "modules.json"] {
+        let sharded = [
+            "model.safetensors.index.json",
+            "model-00001-of-00002.safetensors",
+        ];
+        for name in [
+            "config.json",
+            "model.safetensors",
+            "1_Pooling/config.json",
+            "modules.json",
+        ] {
             assert!(is_wanted(name, &single), "{name}");
         }
         assert!(is_wanted("2_Dense/model.safetensors", &single));
         assert!(is_wanted("model-00001-of-00002.safetensors", &sharded));
         assert!(!is_wanted("model-00001-of-00002.safetensors", &single));
-        for name in ["pytorch_model.bin", "onnx/model.onnx", "README.md", "openvino/config.json"] {
+        for name in [
+            "pytorch_model.bin",
+            "onnx/model.onnx",
+            "README.md",
+            "openvino/config.json",
+        ] {
             assert!(!is_wanted(name, &single), "{name}");
         }
     }

@@ -55,7 +55,9 @@ fn check_id(id: &str) -> anyhow::Result<()> {
             && part.len() <= 96
             && !part.starts_with(['.', '-'])
             && !part.contains("..")
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     };
     let parts: Vec<&str> = id.split('/').collect();
     anyhow::ensure!(
@@ -74,7 +76,9 @@ mod tests {
         for good in ["bert-base-uncased", "BAAI/bge-m3", "a/b.c_d-e"] {
             assert!(check_id(good).is_ok(), "{good}");
         }
-        for bad in ["", "/", "a/", "/a", "a/b/c", "../a", "a/..", "a b", "a/.b", "é", "-x"] {
+        for bad in [
+            "", "/", "a/", "/a", "a/b/c", "../a", "a/..", "a b", "a/.b", "é", "-x",
+        ] {
             assert!(check_id(bad).is_err(), "{bad}");
         }
     }

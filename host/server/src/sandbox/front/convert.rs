@@ -151,7 +151,11 @@ pub struct EncodedResponse {
 pub(super) fn api_error(error: types::ApiError) -> ApiError {
     let label = |text: String| clip(&text, MAX_LABEL_BYTES);
     ApiError {
-        status: if (400..=599).contains(&error.status) { error.status } else { 500 },
+        status: if (400..=599).contains(&error.status) {
+            error.status
+        } else {
+            500
+        },
         kind: label(error.kind),
         message: clip(&error.message, MAX_MESSAGE_BYTES),
         param: error.param.map(label),
