@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{Block, SharedMut};
+use super::gemm::{Block, InPlace, SharedMut};
 use super::level::Kernel;
 use super::math::exp;
 use super::simd::Simd;
@@ -219,6 +219,7 @@ impl Item<'_> {
                     ldc: stride,
                     columns,
                     sum: Sum::Begin,
+                    next: None,
                 }
                 .run::<S, F32Product, Raw>(0, 0, None);
             }
@@ -235,8 +236,6 @@ impl Item<'_> {
             Block {
                 rows: queries.len(),
                 steps: seen.end - first,
-                a: scores,
-                lda: stride,
                 b: values.add((first - all.start) * columns),
                 step_words: columns,
                 panel_words: all.len() * columns,
@@ -246,7 +245,13 @@ impl Item<'_> {
                 row: 0,
                 column: 0,
             }
-            .run::<S, F32Product, Raw>(&Raw);
+            .run::<S, F32Product, Raw>(
+                &InPlace {
+                    a: scores,
+                    lda: stride,
+                },
+                &Raw,
+            );
             for (index, &inverse_sum) in inverse_sums[..queries.len()].iter().enumerate() {
                 let row = out.add(index * op.q.width);
                 for x in std::slice::from_raw_parts_mut(row, op.head_dim) {

@@ -45,6 +45,19 @@ pub(super) trait Simd: Copy + 'static {
     /// Of each lane's two bfloat16, the one in the high bits.
     unsafe fn high_bf16(v: Self::V) -> Self::V;
 
+    /// Brings the cache line of an address closer; any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(address: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch does not fault, and every processor of the target has it.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
+    }
+
     /// c + the sum of the products of each lane's two bfloat16.
     #[inline(always)]
     unsafe fn dot_bf16(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
