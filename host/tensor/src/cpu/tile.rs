@@ -126,7 +126,7 @@ unsafe fn tile<S: Simd, P: Product, const R: usize>(
         }
         if let Some(Ahead { mut from, words }) = ahead {
             for step in 0..steps {
-                S::prefetch(from);
+                S::prefetch_far(from);
                 from = from.wrapping_add(words);
                 step!(step);
             }
@@ -231,8 +231,8 @@ pub(super) struct PanelProduct {
     pub next: Option<*const f32>,
 }
 
-/// With more tiles than this, waiting for a panel is a small part of the work on it.
-const MAX_TILES_AHEAD: usize = 4;
+/// Tiles that share the work of bringing the next panel closer.
+const TILES_AHEAD: usize = 4;
 
 impl PanelProduct {
     /// Computes it, tile after tile, and finishes each where `finish` is given. `row` and
@@ -261,17 +261,16 @@ impl PanelProduct {
             next,
         } = self;
         let tiles = rows.div_ceil(S::TILE_ROWS);
-        let mut scratch = [0.0f32; MAX_TILE_ROWS * MAX_TILE_COLUMNS];
         let width = 2 * S::LANES;
         let mut done = 0;
         for index in 0..tiles {
             // Tiles of nearly equal height: a lone last row would run at the latency of one
             // multiply-add.
             let tile_rows_here = (rows - done) / (tiles - index);
-            // Each tile brings its share.
-            let words = P::STEP_VECTORS * S::LANES / tiles;
-            let ahead = next.filter(|_| tiles <= MAX_TILES_AHEAD);
-            let ahead = ahead.map(|from| Ahead {
+            // The first tiles bring what comes next, each its share.
+            let sharing = tiles.min(TILES_AHEAD);
+            let words = P::STEP_VECTORS * S::LANES / sharing;
+            let ahead = next.filter(|_| index < sharing).map(|from| Ahead {
                 from: from.wrapping_add(index * steps * words),
                 words,
             });
@@ -287,6 +286,7 @@ impl PanelProduct {
                         finish.tile::<S>(row + done, column, tile_rows_here, columns, c, ldc);
                     }
                 } else {
+                    let mut scratch = [0.0f32; MAX_TILE_ROWS * MAX_TILE_COLUMNS];
                     let tile = scratch.as_mut_ptr();
                     if sum == Sum::Continue {
                         for r in 0..tile_rows_here {
