@@ -264,7 +264,7 @@ fn forward(ctx: &Context) {
         let layer = |x: &Tensor| -> tenon_tensor::Result<Tensor> {
             let plain = Activation::Identity;
             let qkv = ops::linear(ctx, x, &fused, Some(&b1152), plain, None)?;
-            let part = |i| ops::slice(ctx, &qkv, 1, i * 384, 384);
+            let part = |i: usize| ops::slice(ctx, &qkv, 1, i * 384, 384);
             let mixed = ops::attention(ctx, &part(0)?, &part(1)?, &part(2)?, &layout, &options)?;
             let x = ops::linear(ctx, &mixed, &output, Some(&b384), plain, Some(x))?;
             let x = ops::layer_norm(ctx, &x, Some(&b384), Some(&b384), 1e-12, None)?;

@@ -62,8 +62,10 @@ impl Attention<'_> {
 
     /// Words of scratch that one thread needs.
     pub fn scratch_words(&self, level: Level) -> usize {
-        let longest = self.spans.iter().map(|span| span.length).max().unwrap_or(0);
-        Scratch::new(level.panel_columns(), longest, self.head_dim).words
+        // Not that of the longest sequence: shorter ones have larger blocks of queries.
+        let columns = level.panel_columns();
+        let words = |span: &Span| Scratch::new(columns, span.length, self.head_dim).words;
+        self.spans.iter().map(words).max().unwrap_or(0)
     }
 
     /// Multiply-adds, the mask left out of account.
@@ -171,7 +173,7 @@ impl Kernel for Item<'_> {
         let all = op.keys(&self.queries, self.span.length);
         // Blocks look at panels from their first key on.
         let all = all.start / columns * columns..all.end;
-        // SAFETY: the scratch was made for the longest sequence with this layout.
+        // SAFETY: the scratch has what `Scratch` says for every sequence.
         unsafe {
             let keys = self.scratch.get();
             let values = keys.add(layout.values);
