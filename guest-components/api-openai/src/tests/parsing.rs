@@ -183,7 +183,10 @@ fn refuses_what_is_not_json() {
     check(b"{\"input\": \"a\",}", "trailing comma at line 1 column 15");
     check(b"{\"input\": NaN}", "expected value at line 1 column 11");
     check(b"{\"input\": [01]}", "invalid number");
-    check(b"{\"input\": [1e400]}", "number out of range at line 1 column 16");
+    check(
+        b"{\"input\": [1e400]}",
+        "number out of range at line 1 column 16",
+    );
     check(b"{\"input\": \"\\ud800\"}", "not valid JSON");
     check(b"{\"input\": \"\\udc00 a\"}", "lone");
     check(b"{\"input\": \"\\q\"}", "invalid escape");
