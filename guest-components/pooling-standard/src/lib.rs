@@ -19,7 +19,7 @@ pub struct Standard {
 }
 
 enum Step {
-    Dense(Linear, Activation),
+    Dense(Box<Linear>, Activation),
     Normalize,
 }
 
@@ -104,7 +104,7 @@ fn load_step(module: &Module) -> Result<Step, String> {
             let activation = checkpoint::activation(activation).ok_or_else(|| {
                 format!("dense {path}: activation {activation:?} is not supported")
             })?;
-            Ok(Step::Dense(linear, activation))
+            Ok(Step::Dense(Box::new(linear), activation))
         }
         Module::Pooling { .. } => Err("a pooling module is not a step".to_owned()),
     }
