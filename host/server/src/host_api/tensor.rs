@@ -19,23 +19,29 @@ pub struct TensorView<'a> {
     pub weights: &'a Weights,
     /// Time spent in operations since the batch began.
     pub host_time: &'a mut Duration,
+    /// Whether a quota was exceeded.
+    pub condemned: &'a mut bool,
 }
 
 type Handle<T> = Resource<T>;
 type OpResult = wasmtime::Result<Result<Handle<Tensor>, Error>>;
 
 impl TensorView<'_> {
-    /// Runs an operation, and makes a handle of its result.
-    pub(super) fn run(
-        &mut self,
-        op: impl FnOnce() -> rt::Result<Tensor>,
-    ) -> OpResult {
+    /// Runs an operation, and makes a handle of its result. A component is told once that
+    /// it exceeded a quota; if it goes on, it traps.
+    pub(super) fn run(&mut self, op: impl FnOnce() -> rt::Result<Tensor>) -> OpResult {
+        if *self.condemned {
+            wasmtime::bail!("it went on after a quota was exceeded");
+        }
         let started = Instant::now();
         let result = op();
         *self.host_time += started.elapsed();
         match result {
             Ok(tensor) => Ok(Ok(self.table.push(tensor)?)),
-            Err(error) => Ok(Err(error.into())),
+            Err(error) => {
+                *self.condemned |= matches!(error, rt::Error::QuotaExceeded(_));
+                Ok(Err(error.into()))
+            }
         }
     }
 
@@ -51,7 +57,11 @@ impl TensorView<'_> {
 impl HostTensor for TensorView<'_> {
     fn shape(&mut self, tensor: Handle<Tensor>) -> wasmtime::Result<Vec<u32>> {
         let tensor = self.table.get(&tensor)?;
-        Ok(tensor.shape().iter().map(|&dimension| dimension as u32).collect())
+        Ok(tensor
+            .shape()
+            .iter()
+            .map(|&dimension| dimension as u32)
+            .collect())
     }
 
     fn dtype(&mut self, tensor: Handle<Tensor>) -> wasmtime::Result<Dtype> {
@@ -107,7 +117,10 @@ impl Host for TensorView<'_> {
         residual: Option<Handle<Tensor>>,
     ) -> OpResult {
         let (context, rows) = (self.context, self.get(&table)?);
-        let (ids, residual) = (self.table.get(&ids)?.clone(), self.get_some(residual.as_ref())?);
+        let (ids, residual) = (
+            self.table.get(&ids)?.clone(),
+            self.get_some(residual.as_ref())?,
+        );
         self.run(|| ops::embedding(context, &rows, &ids, residual.as_ref()))
     }
 
@@ -120,10 +133,20 @@ impl Host for TensorView<'_> {
         residual: Option<Handle<Tensor>>,
     ) -> OpResult {
         let (context, x, weight) = (self.context, self.get(&x)?, self.get(&weight)?);
-        let (bias, residual) = (self.get_some(bias.as_ref())?, self.get_some(residual.as_ref())?);
+        let (bias, residual) = (
+            self.get_some(bias.as_ref())?,
+            self.get_some(residual.as_ref())?,
+        );
         self.run(|| {
             let activation = activation.into();
-            ops::linear(context, &x, &weight, bias.as_ref(), activation, residual.as_ref())
+            ops::linear(
+                context,
+                &x,
+                &weight,
+                bias.as_ref(),
+                activation,
+                residual.as_ref(),
+            )
         })
     }
 
@@ -136,10 +159,20 @@ impl Host for TensorView<'_> {
         residual: Option<Handle<Tensor>>,
     ) -> OpResult {
         let (context, x) = (self.context, self.get(&x)?);
-        let (weight, bias) = (self.get_some(weight.as_ref())?, self.get_some(bias.as_ref())?);
+        let (weight, bias) = (
+            self.get_some(weight.as_ref())?,
+            self.get_some(bias.as_ref())?,
+        );
         let residual = self.get_some(residual.as_ref())?;
         self.run(|| {
-            ops::layer_norm(context, &x, weight.as_ref(), bias.as_ref(), eps, residual.as_ref())
+            ops::layer_norm(
+                context,
+                &x,
+                weight.as_ref(),
+                bias.as_ref(),
+                eps,
+                residual.as_ref(),
+            )
         })
     }
 
@@ -201,8 +234,10 @@ impl Host for TensorView<'_> {
 
     fn concat(&mut self, parts: Vec<Handle<Tensor>>, axis: u32) -> OpResult {
         let context = self.context;
-        let parts =
-            parts.iter().map(|part| self.get(part)).collect::<wasmtime::Result<Vec<_>>>()?;
+        let parts = parts
+            .iter()
+            .map(|part| self.get(part))
+            .collect::<wasmtime::Result<Vec<_>>>()?;
         self.run(|| ops::concat(context, &parts.iter().collect::<Vec<_>>(), axis as usize))
     }
 

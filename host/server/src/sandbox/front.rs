@@ -1,14 +1,14 @@
 //! The front half: request-parser, template and response-encoder, in stores that live
 //! for one request.
 
+mod body;
 mod bundle;
 mod convert;
 mod state;
 
+pub use crate::host_api::RoleConfig;
 pub use bundle::{FrontBundle, FrontRoles};
 pub use convert::{
     EncodedResponse, ParsedRequest, Rendered, RenderedSegment, ResponseInfo, Truncation,
     TruncationSide,
 };
-pub use crate::host_api::RoleConfig;
-pub(super) use state::{FrontState, HasConfig, HasTokenizer};

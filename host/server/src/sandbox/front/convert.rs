@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::error::ApiError;
 use crate::host_api::request_parser::EmbedRequest;
 use crate::host_api::request_parser::types;
-use crate::host_api::template;
+use crate::host_api::{response_encoder, template};
 use crate::sandbox::failure::clip;
 
 /// The longest error message that a caller is sent.
@@ -138,6 +138,22 @@ pub struct ResponseInfo {
     pub state: Vec<u8>,
 }
 
+impl ResponseInfo {
+    /// As the component reads it, with the number of vectors.
+    pub(super) fn with_count(self, count: usize) -> response_encoder::ResponseInfo {
+        response_encoder::ResponseInfo {
+            endpoint: self.endpoint,
+            model: self.model,
+            request_id: self.request_id,
+            created_s: self.created_s,
+            count: count as u32,
+            prompt_tokens: self.prompt_tokens,
+            elapsed_ms: self.elapsed_ms,
+            state: self.state,
+        }
+    }
+}
+
 /// The body of an answer.
 #[derive(Debug)]
 pub struct EncodedResponse {
@@ -151,7 +167,11 @@ pub struct EncodedResponse {
 pub(super) fn api_error(error: types::ApiError) -> ApiError {
     let label = |text: String| clip(&text, MAX_LABEL_BYTES);
     ApiError {
-        status: if (400..=599).contains(&error.status) { error.status } else { 500 },
+        status: if (400..=599).contains(&error.status) {
+            error.status
+        } else {
+            500
+        },
         kind: label(error.kind),
         message: clip(&error.message, MAX_MESSAGE_BYTES),
         param: error.param.map(label),
