@@ -1,0 +1,74 @@
+//! Where in a request the reader is, so that an error can say it.
+
+use std::cell::{Cell, RefCell};
+
+use serde_json::error::Category;
+use tenon_sdk::types::ApiError;
+
+/// Bytes of an error message that are kept: a message can quote what the caller sent.
+const MAX_MESSAGE_BYTES: usize = 512;
+
+/// A field, an item of its list, an item of that item.
+#[derive(Default)]
+pub struct Place {
+    field: RefCell<Option<String>>,
+    item: Cell<Option<usize>>,
+    inner: Cell<Option<usize>>,
+}
+
+impl Place {
+    /// The reader is at the value of this field, or at none.
+    pub fn at_field(&self, field: Option<&str>) {
+        self.field.replace(field.map(str::to_owned));
+        self.at_item(None);
+    }
+
+    /// The reader is at this item of the field, or at the field itself.
+    pub fn at_item(&self, index: Option<usize>) {
+        self.item.set(index);
+        self.inner.set(None);
+    }
+
+    /// The reader is at this item of the item, or at the item itself.
+    pub fn at_inner(&self, index: Option<usize>) {
+        self.inner.set(index);
+    }
+
+    /// What the caller is told of an error that happened here.
+    pub fn explain(&self, error: &serde_json::Error) -> ApiError {
+        let message = error.to_string();
+        if error.classify() != Category::Data {
+            return invalid(None, format!("the body is not valid JSON: {message}"));
+        }
+        let position = format!(" at line {} column {}", error.line(), error.column());
+        let message = message.strip_suffix(&position).unwrap_or(&message);
+        invalid(self.param().as_deref(), message)
+    }
+
+    fn param(&self) -> Option<String> {
+        let mut param = self.field.borrow().clone()?;
+        for index in [self.item.get(), self.inner.get()].into_iter().flatten() {
+            param.push_str(&format!("[{index}]"));
+        }
+        Some(param)
+    }
+}
+
+/// A caller's mistake.
+pub fn invalid(param: Option<&str>, message: impl Into<String>) -> ApiError {
+    let mut message = message.into();
+    if let Some(param) = param {
+        message.insert_str(0, &format!("{param}: "));
+    }
+    if message.len() > MAX_MESSAGE_BYTES {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        message.push_str("...");
+    }
+    ApiError {
+        status: 400,
+        kind: "invalid_request_error".to_owned(),
+        message,
+        param: param.map(str::to_owned),
+        code: None,
+    }
+}

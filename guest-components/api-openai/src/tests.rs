@@ -1,0 +1,4 @@
+//! What the dialects read and write.
+
+mod parsing;
+mod writing;

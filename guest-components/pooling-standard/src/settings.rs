@@ -1,0 +1,219 @@
+//! The settings of standard pooling: which modules follow each other.
+
+use serde::Deserialize;
+use tenon_sdk::tensor::PoolMode;
+
+/// What the host derives from `modules.json` and the folders it names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The modules after the transformer: one pooling, then the others.
+    modules: Vec<Module>,
+    /// Whether callers may ask for shorter vectors.
+    #[serde(default)]
+    pub matryoshka: bool,
+    /// The only lengths that callers may ask for; empty: any.
+    #[serde(default)]
+    pub matryoshka_dimensions: Vec<u32>,
+}
+
+/// One module of a sentence-transformers directory.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Module {
+    /// Makes one vector of a sequence: the results of all modes, side by side.
+    Pooling {
+        /// How; the order is that of the results.
+        modes: Vec<Mode>,
+    },
+    /// activation(W x + b)
+    Dense {
+        /// The folder that holds its weights.
+        path: String,
+        /// Length of the vectors it takes.
+        in_features: u32,
+        /// Length of the vectors it makes.
+        out_features: u32,
+        /// Whether there is a b.
+        bias: bool,
+        /// The activation's name.
+        activation: String,
+    },
+    /// Divides a vector by its length.
+    Normalize {},
+}
+
+/// A pooling mode, by the name that sentence-transformers gives it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The first row.
+    Cls,
+    /// The largest value in each column.
+    Max,
+    /// The sum over the count.
+    Mean,
+    /// The sum over the square root of the count.
+    MeanSqrtLen,
+    /// The sum weighted with 1-based positions, over the sum of those.
+    #[serde(rename = "weightedmean")]
+    WeightedMean,
+    /// The last row.
+    #[serde(rename = "lasttoken")]
+    LastToken,
+}
+
+impl From<Mode> for PoolMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Cls => Self::First,
+            Mode::Max => Self::Max,
+            Mode::Mean => Self::Mean,
+            Mode::MeanSqrtLen => Self::MeanSqrtLen,
+            Mode::WeightedMean => Self::WeightedMean,
+            Mode::LastToken => Self::Last,
+        }
+    }
+}
+
+/// Modules that fit each other.
+#[derive(Debug)]
+pub struct Chain<'a> {
+    /// The modes of the pooling.
+    pub modes: Vec<PoolMode>,
+    /// What follows it.
+    pub steps: &'a [Module],
+    /// Length of the vectors in the end.
+    pub dimensions: u32,
+}
+
+impl Settings {
+    /// Checks that the modules fit each other and a model of this width.
+    pub fn chain(&self, hidden_size: u32) -> Result<Chain<'_>, String> {
+        let Some((Module::Pooling { modes }, steps)) = self.modules.split_first() else {
+            return Err("role settings: the first module is not a pooling".to_owned());
+        };
+        if modes.is_empty() {
+            return Err("role settings: a pooling without a mode".to_owned());
+        }
+        let mut dimensions = u32::try_from(modes.len())
+            .ok()
+            .and_then(|modes| modes.checked_mul(hidden_size))
+            .ok_or_else(|| format!("role settings: {} pooling modes are too many", modes.len()))?;
+        for step in steps {
+            match step {
+                Module::Pooling { .. } => {
+                    return Err("role settings: a second pooling module".to_owned());
+                }
+                Module::Dense {
+                    path, in_features, ..
+                } if *in_features != dimensions => {
+                    return Err(format!(
+                        "role settings: dense {path} takes vectors of {in_features}, but those before it have {dimensions}"
+                    ));
+                }
+                Module::Dense { out_features, .. } => dimensions = *out_features,
+                Module::Normalize {} => {}
+            }
+        }
+        let beyond = |wanted: &&u32| **wanted == 0 || **wanted > dimensions;
+        if let Some(wanted) = self.matryoshka_dimensions.iter().find(beyond) {
+            return Err(format!(
+                "role settings: {wanted} in matryoshka_dimensions is not between 1 and {dimensions}"
+            ));
+        }
+        Ok(Chain {
+            modes: modes.iter().map(|&mode| mode.into()).collect(),
+            steps,
+            dimensions,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(text: &str) -> Result<(Vec<PoolMode>, usize, u32), String> {
+        let settings: Settings = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let chain = settings.chain(4)?;
+        Ok((chain.modes, chain.steps.len(), chain.dimensions))
+    }
+
+    #[test]
+    fn follows_the_modules() {
+        let check = |text, modes: &[PoolMode], steps, dimensions| {
+            assert_eq!(
+                chain(text),
+                Ok((modes.to_vec(), steps, dimensions)),
+                "{text}"
+            );
+        };
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["mean"]}, {"type": "normalize"}],
+                "matryoshka": true, "matryoshka_dimensions": [1, 4]}"#,
+            &[PoolMode::Mean],
+            1,
+            4,
+        );
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["lasttoken", "cls", "weightedmean"]}]}"#,
+            &[PoolMode::Last, PoolMode::First, PoolMode::WeightedMean],
+            0,
+            12,
+        );
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["max", "mean_sqrt_len"]},
+                {"type": "dense", "path": "2_Dense", "in_features": 8, "out_features": 3,
+                 "bias": true, "activation": "tanh"}]}"#,
+            &[PoolMode::Max, PoolMode::MeanSqrtLen],
+            1,
+            3,
+        );
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_understand() {
+        let check = |text, part: &str| match chain(text) {
+            Ok(chain) => panic!("{text} gave {chain:?}"),
+            Err(message) => assert!(message.contains(part), "{message}"),
+        };
+        check(r#"{"modules": []}"#, "the first module is not a pooling");
+        check(
+            r#"{"modules": [{"type": "normalize"}]}"#,
+            "the first module is not a pooling",
+        );
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": []}]}"#,
+            "without a mode",
+        );
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["sum"]}]}"#,
+            "unknown variant `sum`",
+        );
+        check(
+            r#"{"modules": [{"type": "lstm"}]}"#,
+            "unknown variant `lstm`",
+        );
+        check(r#"{"modules": [], "pool": 1}"#, "unknown field `pool`");
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["cls"]}, {"type": "normalize", "p": 1}]}"#,
+            "unknown field `p`",
+        );
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["cls"]},
+                {"type": "pooling", "modes": ["cls"]}]}"#,
+            "a second pooling",
+        );
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["cls"]}, {"type": "dense",
+                "path": "2_Dense", "in_features": 5, "out_features": 3, "bias": true,
+                "activation": "tanh"}]}"#,
+            "dense 2_Dense takes vectors of 5, but those before it have 4",
+        );
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["cls"]}], "matryoshka_dimensions": [5]}"#,
+            "5 in matryoshka_dimensions is not between 1 and 4",
+        );
+    }
+}

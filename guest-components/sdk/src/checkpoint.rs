@@ -1,0 +1,186 @@
+//! Reading a checkpoint: its `config.json`, and its weights under whichever prefix.
+
+use serde_json::{Map, Value};
+
+use crate::tensor::{Activation, Error, Tensor};
+use crate::{config, weights};
+
+/// The checkpoint's `config.json`. A key with the value null counts as absent.
+pub struct CheckpointConfig(Map<String, Value>);
+
+impl CheckpointConfig {
+    /// Reads that of the calling component.
+    ///
+    /// # Errors
+    /// Where it is not a JSON object.
+    pub fn read() -> Result<Self, String> {
+        Self::parse(&config::checkpoint())
+    }
+
+    /// Reads `config.json` from its text.
+    ///
+    /// # Errors
+    /// Where it is not a JSON object.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text)
+            .map(Self)
+            .map_err(|error| format!("config.json: {error}"))
+    }
+
+    /// A size or count: an integer of at least 1 that must be there.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn size(&self, key: &str) -> Result<u32, String> {
+        let wanted = "an integer of at least 1";
+        let value = self.required(key, wanted)?;
+        match value.as_u64().and_then(|size| u32::try_from(size).ok()) {
+            Some(size) if size > 0 => Ok(size),
+            _ => Err(mismatch(key, value, wanted)),
+        }
+    }
+
+    /// An eps: a finite number of at least 0 that must be there.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn eps(&self, key: &str) -> Result<f32, String> {
+        let wanted = "a number of at least 0";
+        let value = self.required(key, wanted)?;
+        match value.as_f64() {
+            Some(eps) if eps >= 0.0 && (eps as f32).is_finite() => Ok(eps as f32),
+            _ => Err(mismatch(key, value, wanted)),
+        }
+    }
+
+    /// A text that must be there.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn text(&self, key: &str) -> Result<&str, String> {
+        let value = self.required(key, "a string")?;
+        value
+            .as_str()
+            .ok_or_else(|| mismatch(key, value, "a string"))
+    }
+
+    /// The function that `key` names, which must be there.
+    ///
+    /// # Errors
+    /// Where it is not, or is none that [`activation`] knows.
+    pub fn activation(&self, key: &str) -> Result<Activation, String> {
+        let name = self.text(key)?;
+        activation(name)
+            .ok_or_else(|| format!("config.json: {key} is {name:?}, which is not supported"))
+    }
+
+    /// Refuses a key that is there with another value than the `only` one supported.
+    ///
+    /// # Errors
+    /// Where it has.
+    pub fn require(&self, key: &str, only: impl Into<Value>) -> Result<(), String> {
+        let only = only.into();
+        match self.get(key) {
+            Some(value) if *value != only => Err(format!(
+                "config.json: {key} is {value}, only {only} is supported"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The value of a key that is there and not null.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    fn required(&self, key: &str, wanted: &str) -> Result<&Value, String> {
+        self.get(key)
+            .ok_or_else(|| format!("config.json: {key} is missing, wanted {wanted}"))
+    }
+}
+
+fn mismatch(key: &str, value: &Value, wanted: &str) -> String {
+    format!("config.json: {key} is {value}, wanted {wanted}")
+}
+
+/// The function that transformers gives this name, where there is one.
+pub fn activation(name: &str) -> Option<Activation> {
+    Some(match name {
+        "identity" | "linear" => Activation::Identity,
+        "relu" => Activation::Relu,
+        "gelu" | "gelu_python" => Activation::GeluErf,
+        "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" => Activation::GeluTanh,
+        "quick_gelu" => Activation::GeluQuick,
+        "silu" | "swish" => Activation::Silu,
+        "tanh" => Activation::Tanh,
+        _ => return None,
+    })
+}
+
+/// The checkpoint's weights, whose names all begin with one prefix: `bert.` where a
+/// checkpoint was saved with a head, nothing where it was saved without.
+pub struct Weights {
+    prefix: String,
+}
+
+impl Weights {
+    /// Finds which of the `prefixes` the checkpoint uses: the first under which it has
+    /// the weight `probe`.
+    ///
+    /// # Errors
+    /// Where it uses none of them.
+    pub fn find(prefixes: &[&str], probe: &str) -> Result<Self, String> {
+        let found = prefixes
+            .iter()
+            .find(|prefix| weights::has(&format!("{prefix}{probe}")));
+        match found {
+            Some(prefix) => Ok(Self {
+                prefix: (*prefix).to_owned(),
+            }),
+            None => Err(format!(
+                "the checkpoint has no weight {probe}, with or without one of the prefixes {prefixes:?}"
+            )),
+        }
+    }
+
+    /// These weights under one more level of names, e.g. `encoder.layer.0.`.
+    pub fn under(&self, name: &str) -> Self {
+        Self {
+            prefix: format!("{}{name}", self.prefix),
+        }
+    }
+
+    /// One weight.
+    ///
+    /// # Errors
+    /// Where it is absent or of another shape.
+    pub fn get(&self, name: &str, shape: &[u32]) -> Result<Tensor, String> {
+        let name = format!("{}{name}", self.prefix);
+        weights::get(&name, shape).map_err(|error| format!("weight {name}: {}", reason(error)))
+    }
+
+    /// Several weights one after the other along dimension 0.
+    ///
+    /// # Errors
+    /// Where one is absent, or the result is of another shape.
+    pub fn concat(&self, names: &[&str], shape: &[u32]) -> Result<Tensor, String> {
+        let names: Vec<_> = names
+            .iter()
+            .map(|name| format!("{}{name}", self.prefix))
+            .collect();
+        weights::concat(&names, shape)
+            .map_err(|error| format!("weights {}: {}", names.join(", "), reason(error)))
+    }
+}
+
+/// The text of an error.
+fn reason(error: Error) -> String {
+    match error {
+        Error::InvalidArgument(text)
+        | Error::ShapeMismatch(text)
+        | Error::Unsupported(text)
+        | Error::QuotaExceeded(text)
+        | Error::DeviceLost(text)
+        | Error::Other(text) => text,
+    }
+}

@@ -1,0 +1,268 @@
+//! The interface `tensor`, natively.
+
+pub use tenon_tensor::{Activation, Error, PoolMode};
+use tenon_tensor::{SequenceLayout, ops};
+
+use super::environment;
+
+/// Element types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16: the upper half of an f32.
+    Bf16,
+    /// Unsigned bytes: pixels.
+    U8,
+}
+
+/// A tensor on the device.
+#[derive(Debug)]
+pub struct Tensor(pub(super) tenon_tensor::Tensor);
+
+impl Tensor {
+    /// The dimensions, outermost first.
+    pub fn shape(&self) -> Vec<u32> {
+        self.0.shape().iter().map(|&dim| dim as u32).collect()
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> Dtype {
+        match self.0.dtype() {
+            tenon_tensor::DType::F32 => Dtype::F32,
+            tenon_tensor::DType::F16 => Dtype::F16,
+            tenon_tensor::DType::BF16 => Dtype::Bf16,
+            tenon_tensor::DType::U8 => Dtype::U8,
+        }
+    }
+
+    /// The tensor behind it, for whoever runs a guest natively.
+    pub fn native(&self) -> &tenon_tensor::Tensor {
+        &self.0
+    }
+}
+
+/// One integer a token.
+pub struct Indices(pub(super) tenon_tensor::Indices);
+
+impl Indices {
+    pub(super) fn new(values: Vec<u32>) -> Self {
+        Self(tenon_tensor::Indices::new(values))
+    }
+
+    /// How many there are.
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "the signature of the generated binding"
+    )]
+    pub fn len(&self) -> u32 {
+        self.0.len() as u32
+    }
+}
+
+/// Where each sequence of a packed batch begins and ends.
+pub struct Layout(pub(super) SequenceLayout);
+
+impl Layout {
+    /// How many sequences there are.
+    pub fn sequences(&self) -> u32 {
+        self.0.sequences() as u32
+    }
+
+    /// How many rows they have together.
+    pub fn rows(&self) -> u32 {
+        self.0.rows() as u32
+    }
+
+    /// The longest sequence's rows.
+    pub fn max_rows(&self) -> u32 {
+        self.0.max_rows() as u32
+    }
+}
+
+/// How attention is computed.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionOptions {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: u32,
+    /// What scores are multiplied with.
+    pub scale: f32,
+    /// A token sees only itself and those before it.
+    pub causal: bool,
+    /// The token at i sees the one at j only if |i - j| <= window.
+    pub window: Option<u32>,
+}
+
+/// A shape as the tensor crate has it.
+pub(super) fn dims(shape: &[u32]) -> Vec<usize> {
+    shape.iter().map(|&dim| dim as usize).collect()
+}
+
+fn inner(tensor: Option<&Tensor>) -> Option<&tenon_tensor::Tensor> {
+    tensor.map(|tensor| &tensor.0)
+}
+
+/// Rows of `table` picked by `ids`, plus `residual`.
+///
+/// # Errors
+/// That of [`ops::embedding`].
+pub fn embedding(
+    table: &Tensor,
+    ids: &Indices,
+    residual: Option<&Tensor>,
+) -> Result<Tensor, Error> {
+    ops::embedding(&environment()?.context, &table.0, &ids.0, inner(residual)).map(Tensor)
+}
+
+/// activation(x weight^T + bias) + residual.
+///
+/// # Errors
+/// That of [`ops::linear`].
+pub fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Result<Tensor, Error> {
+    let context = &environment()?.context;
+    ops::linear(
+        context,
+        &x.0,
+        &weight.0,
+        inner(bias),
+        activation,
+        inner(residual),
+    )
+    .map(Tensor)
+}
+
+/// Layer norm of x + residual over the last dimension.
+///
+/// # Errors
+/// That of [`ops::layer_norm`].
+pub fn layer_norm(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    eps: f32,
+    residual: Option<&Tensor>,
+) -> Result<Tensor, Error> {
+    let context = &environment()?.context;
+    ops::layer_norm(
+        context,
+        &x.0,
+        inner(weight),
+        inner(bias),
+        eps,
+        inner(residual),
+    )
+    .map(Tensor)
+}
+
+/// Root-mean-square norm over the last dimension.
+///
+/// # Errors
+/// That of [`ops::rms_norm`].
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, offset: f32) -> Result<Tensor, Error> {
+    ops::rms_norm(&environment()?.context, &x.0, &weight.0, eps, offset).map(Tensor)
+}
+
+/// softmax(scale q k^T + mask) v inside each sequence of `layout`.
+///
+/// # Errors
+/// That of [`ops::attention`].
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    layout: &Layout,
+    options: AttentionOptions,
+) -> Result<Tensor, Error> {
+    let options = tenon_tensor::AttentionOptions {
+        heads: options.heads as usize,
+        kv_heads: options.kv_heads as usize,
+        scale: options.scale,
+        causal: options.causal,
+        window: options.window.map(|window| window as usize),
+    };
+    ops::attention(
+        &environment()?.context,
+        &q.0,
+        &k.0,
+        &v.0,
+        &layout.0,
+        &options,
+    )
+    .map(Tensor)
+}
+
+/// activation of every element.
+///
+/// # Errors
+/// That of [`ops::activate`].
+pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
+    ops::activate(&environment()?.context, &x.0, activation).map(Tensor)
+}
+
+/// a + b, of one shape.
+///
+/// # Errors
+/// That of [`ops::add`].
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+    ops::add(&environment()?.context, &a.0, &b.0).map(Tensor)
+}
+
+/// a * b, elementwise, of one shape.
+///
+/// # Errors
+/// That of [`ops::mul`].
+pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+    ops::mul(&environment()?.context, &a.0, &b.0).map(Tensor)
+}
+
+/// x times a number.
+///
+/// # Errors
+/// That of [`ops::scale`].
+pub fn scale(x: &Tensor, factor: f32) -> Result<Tensor, Error> {
+    ops::scale(&environment()?.context, &x.0, factor).map(Tensor)
+}
+
+/// `length` entries of dimension `axis` from `start` on.
+///
+/// # Errors
+/// That of [`ops::slice`].
+pub fn slice(x: &Tensor, axis: u32, start: u32, length: u32) -> Result<Tensor, Error> {
+    let (axis, start, length) = (axis as usize, start as usize, length as usize);
+    ops::slice(&environment()?.context, &x.0, axis, start, length).map(Tensor)
+}
+
+/// Tensors one after the other along `axis`.
+///
+/// # Errors
+/// That of [`ops::concat`].
+pub fn concat(parts: &[&Tensor], axis: u32) -> Result<Tensor, Error> {
+    let parts: Vec<_> = parts.iter().map(|part| &part.0).collect();
+    ops::concat(&environment()?.context, &parts, axis as usize).map(Tensor)
+}
+
+/// One row a sequence.
+///
+/// # Errors
+/// That of [`ops::segment_pool`].
+pub fn segment_pool(x: &Tensor, layout: &Layout, mode: PoolMode) -> Result<Tensor, Error> {
+    ops::segment_pool(&environment()?.context, &x.0, &layout.0, mode).map(Tensor)
+}
+
+/// x / max(||x||, eps) over the last dimension.
+///
+/// # Errors
+/// That of [`ops::l2_normalize`].
+pub fn l2_normalize(x: &Tensor, eps: f32) -> Result<Tensor, Error> {
+    ops::l2_normalize(&environment()?.context, &x.0, eps).map(Tensor)
+}
