@@ -1,17 +1,9 @@
 //! What the parser takes.
 
-use tenon_sdk::request_parser::{EmbedRequest, Guest};
-use tenon_sdk::types::{ApiError, EmbedInput, Part, TruncationSide};
+use tenon_sdk::types::{EmbedInput, Part, TruncationSide};
 
-use crate::OpenAi;
+use super::{EMBEDDINGS, ENCODE, parse};
 use crate::state::{State, VectorEncoding};
-
-pub(super) const EMBEDDINGS: &str = "/v1/embeddings";
-pub(super) const ENCODE: &str = "/encode";
-
-pub(super) fn parse(endpoint: &str, body: impl AsRef<[u8]>) -> Result<EmbedRequest, ApiError> {
-    OpenAi::parse(endpoint.to_owned(), body.as_ref().to_vec())
-}
 
 /// The inputs in a short notation: texts quoted, ids in brackets.
 fn written(inputs: &[EmbedInput]) -> String {

@@ -96,8 +96,8 @@ impl Loader {
             pooling,
             weights,
             self.device.clone(),
-            on_failure.clone(),
         )?;
+        back = back.with_on_failure(on_failure.clone());
 
         progress.set_message("running a first batch");
         // It packs every weight, so that no request waits for that.

@@ -79,6 +79,7 @@ pub mod model {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "model-role",
+        exports: { default: async },
         with: {
             "tenon:embed/config": crate::host_api::imports::config,
             "tenon:embed/tensor": crate::host_api::imports::tensor,
@@ -95,6 +96,7 @@ pub mod pooling {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "pooling-role",
+        exports: { default: async },
         with: {
             "tenon:embed/config": crate::host_api::imports::config,
             "tenon:embed/tensor": crate::host_api::imports::tensor,

@@ -19,20 +19,29 @@ pub struct TensorView<'a> {
     pub weights: &'a Weights,
     /// Time spent in operations since the batch began.
     pub host_time: &'a mut Duration,
+    /// Whether a quota was exceeded.
+    pub condemned: &'a mut bool,
 }
 
 type Handle<T> = Resource<T>;
 type OpResult = wasmtime::Result<Result<Handle<Tensor>, Error>>;
 
 impl TensorView<'_> {
-    /// Runs an operation, and makes a handle of its result.
+    /// Runs an operation, and makes a handle of its result. A component is told once that
+    /// it exceeded a quota; if it goes on, it traps.
     pub(super) fn run(&mut self, op: impl FnOnce() -> rt::Result<Tensor>) -> OpResult {
+        if *self.condemned {
+            wasmtime::bail!("it went on after a quota was exceeded");
+        }
         let started = Instant::now();
         let result = op();
         *self.host_time += started.elapsed();
         match result {
             Ok(tensor) => Ok(Ok(self.table.push(tensor)?)),
-            Err(error) => Ok(Err(error.into())),
+            Err(error) => {
+                *self.condemned |= matches!(error, rt::Error::QuotaExceeded(_));
+                Ok(Err(error.into()))
+            }
         }
     }
 

@@ -99,7 +99,8 @@ async fn serve_http1(
     let connection = builder.serve_connection(io, service);
     let shut_down = conn::http1::Connection::graceful_shutdown;
     // Hyper closes an idle HTTP/1 connection itself, by the header timeout.
-    until_stopped(connection, shut_down, std::future::pending(), stop).await
+    let idle = std::future::pending();
+    until_stopped(connection, shut_down, idle, Duration::MAX, stop).await
 }
 
 async fn serve_http2(
@@ -115,7 +116,7 @@ async fn serve_http2(
         .max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW);
-    let idle_timeout = options.header_read_timeout;
+    let (idle_timeout, write_timeout) = (options.header_read_timeout, options.write_timeout);
     let activity = Arc::new(Activity::default());
     let service = service_fn({
         let activity = activity.clone();
@@ -131,30 +132,35 @@ async fn serve_http2(
     });
     let connection = builder.serve_connection(io, service);
     let shut_down = conn::http2::Connection::graceful_shutdown;
-    until_stopped(connection, shut_down, activity.idle(idle_timeout), stop).await
+    let idle = activity.idle(idle_timeout);
+    until_stopped(connection, shut_down, idle, write_timeout, stop).await
 }
 
 /// Polls a connection to its end, starting `shut_down` when it is idle or told to stop.
+/// An idle one is dropped after `linger`: its client leaves an HTTP/2 stream unread, of
+/// which [`WriteTimeout`] sees nothing, and would hold the answer in memory for ever.
 async fn until_stopped<C>(
     connection: C,
     shut_down: fn(Pin<&mut C>),
     idle: impl Future<Output = ()>,
+    linger: Duration,
     mut stop: watch::Receiver<Stop>,
 ) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
-    tokio::select! {
+    let was_idle = tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = idle => {}
+        () = idle => true,
         // An error says that the server is gone, which is a stop as well.
-        _ = stop.wait_for(|stop| *stop != Stop::No) => {}
-    }
+        _ = stop.wait_for(|stop| *stop != Stop::No) => false,
+    };
     shut_down(connection.as_mut());
     tokio::select! {
         ended = connection => ended,
         _ = stop.wait_for(|stop| *stop == Stop::Now) => Ok(()),
+        () = sleep(linger), if was_idle => Ok(()),
     }
 }
 

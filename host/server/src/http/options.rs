@@ -33,6 +33,8 @@ pub struct HttpOptions {
     /// its work is cancelled.
     pub request_timeout: Duration,
     /// How long a client may accept no byte of an answer before its connection is dropped.
+    /// An HTTP/2 client that has asked for nothing more since the connection counted as
+    /// idle has this long to read what it was sent.
     pub write_timeout: Duration,
     /// Connections open at once. Further ones wait in the kernel's backlog until one
     /// closes: a balancer's probe that comes a little late is better than one refused,

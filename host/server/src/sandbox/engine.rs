@@ -1,16 +1,22 @@
-//! The engine: what WebAssembly may be, how it is compiled, and the tick of its clock.
+//! The engine: what WebAssembly may be, the pool that stores take from, and the tick of
+//! its clock.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use sha2::{Digest as _, Sha256};
+use anyhow::{Context as _, anyhow};
 use tokio::sync::Semaphore;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::failure::{LoadError, clip};
 use super::limits::SandboxLimits;
+
+/// Address space of each memory: with all that 32 bits reach, no access needs a check.
+const MEMORY_RESERVATION: u64 = 4 << 30;
+
+/// Components that a store holds at the most: parser and template, or model and pooling.
+const COMPONENTS_PER_STORE: usize = 2;
 
 /// The engine with its limits. Cheap to clone.
 #[derive(Clone)]
@@ -19,121 +25,111 @@ pub struct Sandbox {
     pub(super) limits: Arc<SandboxLimits>,
     /// Places for front-half stores.
     pub(super) front_stores: Arc<Semaphore>,
+    /// Compilations that are running.
+    pub(super) compilations: Arc<AtomicUsize>,
     _ticker: Arc<Ticker>,
 }
 
 impl Sandbox {
     /// An engine whose stores keep within `limits`.
     pub fn new(limits: SandboxLimits) -> anyhow::Result<Self> {
-        let engine = Engine::new(&config(&limits))
-            .map_err(|error| anyhow::anyhow!("cannot set up the WebAssembly engine: {error:#}"))?;
+        let pool = Pool::new(&limits)?;
+        let engine = Engine::new(&config(&limits, &pool)).map_err(|error| {
+            anyhow!(
+                "cannot set up the WebAssembly engine, which reserves {} GiB of address space \
+                 (not memory) for {} memories: {error:#}; is there a limit such as `ulimit -v`?",
+                (u64::from(pool.memories) * MEMORY_RESERVATION) >> 30,
+                pool.memories
+            )
+        })?;
         let ticker = Ticker::start(engine.clone(), limits.tick)?;
         Ok(Self {
             engine,
             front_stores: Arc::new(Semaphore::new(limits.max_front_stores)),
+            compilations: Arc::default(),
             limits: Arc::new(limits),
             _ticker: Arc::new(ticker),
         })
     }
 
-    /// Compiles a component from its binary form. `name` stands in errors and logs.
-    ///
-    /// Refuses text, core modules, precompiled artefacts, and what is too large or takes
-    /// too long. A compilation that takes too long runs on in its own thread until it ends.
-    pub fn compile(&self, name: &str, bytes: &[u8]) -> Result<Component, LoadError> {
-        let refuse = |what: String| LoadError(format!("component {name:?}: {what}"));
-        let limit = self.limits.max_component_bytes;
-        if bytes.len() > limit {
-            return Err(refuse(format!(
-                "it has {} bytes, the limit is {limit}",
-                bytes.len()
-            )));
-        }
-        if Engine::detect_precompiled(bytes).is_some() {
-            return Err(refuse(
-                "it is a precompiled artefact; only WebAssembly components are taken".into(),
-            ));
-        }
-        // The preamble: `\0asm`, then a version and a layer; layer 1 is a component.
-        match bytes.get(..8) {
-            Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
-            Some([0, b'a', b's', b'm', ..]) => {
-                return Err(refuse("it is a core module, not a component".into()));
-            }
-            _ => return Err(refuse("it is not a WebAssembly binary".into())),
-        }
-        let (sender, receiver) = channel();
-        let (engine, owned) = (self.engine.clone(), bytes.to_vec());
-        std::thread::Builder::new()
-            .name("tenon-compile".into())
-            .spawn(move || {
-                // A receiver that gave up is the only way for this to fail.
-                let _ = sender.send(wasmtime::component::Component::from_binary(&engine, &owned));
-            })
-            .map_err(|error| refuse(format!("cannot start a thread to compile it: {error}")))?;
-        let time = self.limits.max_compile_time;
-        let inner = match receiver.recv_timeout(time) {
-            Ok(Ok(component)) => component,
-            Ok(Err(error)) => return Err(refuse(clip(&format!("{error:#}"), 1024))),
-            Err(RecvTimeoutError::Timeout) => {
-                return Err(refuse(format!(
-                    "it took more than {} s to compile",
-                    time.as_secs()
-                )));
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(refuse("the compiler failed on it".into()));
-            }
+    /// The limits.
+    pub fn limits(&self) -> &SandboxLimits {
+        &self.limits
+    }
+}
+
+/// How many of everything the allocator holds: enough for every store at its own limit,
+/// so that whoever has a place for a store also gets what goes into it.
+struct Pool {
+    stores: u32,
+    components: u32,
+    core_instances: u32,
+    memories: u32,
+    tables: u32,
+}
+
+impl Pool {
+    fn new(limits: &SandboxLimits) -> anyhow::Result<Self> {
+        let stores = limits
+            .max_front_stores
+            .saturating_add(limits.max_back_stores);
+        let stores = u32::try_from(stores).context("the number of stores is too large")?;
+        let of_components = |each: u32| {
+            stores
+                .checked_mul(COMPONENTS_PER_STORE as u32)
+                .and_then(|components| components.checked_mul(each))
+                .context("the number of stores is too large")
         };
-        Ok(Component {
-            inner,
-            name: name.into(),
-            digest: Sha256::digest(bytes).into(),
+        Ok(Self {
+            stores,
+            components: of_components(1)?,
+            core_instances: of_components(limits.max_core_instances)?,
+            memories: of_components(limits.max_memories)?,
+            tables: of_components(limits.max_tables)?,
         })
     }
 }
 
-/// A compiled component. Cheap to clone.
-#[derive(Clone)]
-pub struct Component {
-    pub(super) inner: wasmtime::component::Component,
-    pub(super) name: Arc<str>,
-    pub(super) digest: [u8; 32],
-}
-
-fn config(limits: &SandboxLimits) -> Config {
-    let stores = limits.max_front_stores + limits.max_back_stores;
-    // A store holds two components at the most: parser and template, or model and pooling.
-    let components = (2 * stores) as u32;
-    let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(components)
-        .total_core_instances(components * 4)
-        .total_memories(components)
-        .total_tables(components * 2)
-        .total_stacks(stores as u32)
+fn config(limits: &SandboxLimits, pool: &Pool) -> Config {
+    let mut allocation = PoolingAllocationConfig::default();
+    allocation
+        .total_component_instances(pool.components)
+        .total_core_instances(pool.core_instances)
+        .total_memories(pool.memories)
+        .total_tables(pool.tables)
+        .total_stacks(pool.stores)
         .max_core_instances_per_component(limits.max_core_instances)
         .max_memories_per_component(limits.max_memories)
         .max_tables_per_component(limits.max_tables)
         .table_elements(limits.store_table_elements)
         .max_memory_size(limits.store_memory_bytes)
-        // Kept between uses, and wiped: cheaper than giving pages back to the system.
-        .linear_memory_keep_resident(128 << 10)
-        .table_keep_resident(8 << 10)
-        .async_stack_keep_resident(16 << 10)
-        // Idle slots are given back beyond what two busy cores keep warm.
-        .max_unused_warm_slots(16);
+        // Kept between uses and wiped, which is cheaper than giving pages back to the
+        // system and faulting them in again: what a small request touches.
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(16 << 10)
+        .async_stack_keep_resident(32 << 10)
+        // Slots that were used and are idle; beyond these, slots of other components are
+        // taken over before untouched ones.
+        .max_unused_warm_slots(32);
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(allocation))
+        // Components that are themselves asynchronous: nobody needs them, all pay for them.
         .concurrency_support(false)
         .epoch_interruption(true)
         .max_wasm_stack(limits.max_wasm_stack_bytes)
-        .async_stack_size(limits.max_wasm_stack_bytes + (512 << 10))
+        .async_stack_size(
+            limits
+                .max_wasm_stack_bytes
+                .saturating_add(limits.host_stack_bytes),
+        )
+        // What one request left on a stack is not there for the next.
         .async_stack_zeroing(true)
         .wasm_memory64(false)
         .wasm_multi_memory(false)
-        .memory_reservation(limits.store_memory_bytes as u64)
-        .memory_may_move(false);
+        .memory_reservation(MEMORY_RESERVATION)
+        .memory_may_move(false)
+        .parallel_compilation(true);
     config
 }
 

@@ -1,6 +1,7 @@
 //! The front half: request-parser, template and response-encoder, in stores that live
 //! for one request.
 
+mod body;
 mod bundle;
 mod convert;
 mod state;
@@ -11,4 +12,3 @@ pub use convert::{
     EncodedResponse, ParsedRequest, Rendered, RenderedSegment, ResponseInfo, Truncation,
     TruncationSide,
 };
-pub(super) use state::{FrontState, HasConfig, HasTokenizer};

@@ -2,58 +2,72 @@
 
 use std::time::Duration;
 
-/// Limits of every store and of the engine. All apply to each store by itself unless it
-/// says otherwise.
+/// Limits of the engine and of every store. Unless a field says otherwise it applies to
+/// each store by itself.
 #[derive(Debug, Clone)]
 pub struct SandboxLimits {
-    /// A component's size. The largest built-in one has under 1 MiB.
+    /// A component's size. The built-in ones have under 1 MiB.
     pub max_component_bytes: usize,
     /// Time to compile a component; beyond it the load fails.
     pub max_compile_time: Duration,
-    /// How often deadlines are looked at. Also the longest that a looping component holds
-    /// a thread of the front half before others run.
+    /// Compilations at a time in the whole process. One that overran its time runs on,
+    /// because the compiler cannot be stopped, and keeps its place until it ends.
+    pub max_compilations: usize,
+    /// How often running times are looked at. Also the longest that a looping component
+    /// holds a thread of the front half before others run.
     pub tick: Duration,
-    /// Running time of one call into a front-half component. Parsing 2048 long texts
-    /// takes tens of milliseconds.
-    pub front_deadline: Duration,
-    /// Running time of one forward pass or one pooling call.
-    pub back_deadline: Duration,
+    /// Running time of one front-half step: parse, render or encode. Waiting for a thread
+    /// does not count. Parsing 2048 long texts takes tens of milliseconds.
+    pub front_time: Duration,
+    /// Running time of one forward pass or one pooling call, host operations included.
+    pub back_time: Duration,
+    /// The part of it that the component itself may run. A forward pass of 150 operations
+    /// needs about 0.1 ms; a loop is cut off long before it costs others their turn.
+    pub back_guest_time: Duration,
     /// Running time of `load`, which reads configurations and takes weights.
-    pub load_deadline: Duration,
-    /// Front-half stores alive at a time, in the whole process; further requests wait.
+    pub load_time: Duration,
+    /// Front-half stores alive at a time, in the whole process; further requests wait
+    /// their turn. They live for the time that components run, so that more than a few a
+    /// core only hold memory.
     pub max_front_stores: usize,
     /// How long a request waits for a store before it is told that the server is busy.
     pub front_store_wait: Duration,
-    /// Back-half stores in the whole process: one a deployment, and one while a failed
-    /// one is replaced.
+    /// Back-half stores in the whole process: one a deployment.
     pub max_back_stores: usize,
-    /// Linear memory of a store, summed over its instances. A body of 32 MiB is copied
-    /// in, and its parts out.
+    /// Linear memory, summed over all memories of a store. The parser of a 32 MiB body
+    /// holds it and the inputs read from it.
     pub store_memory_bytes: usize,
-    /// Table elements of a store, summed over its tables.
+    /// Table elements, summed over all tables of a store. Large components have some
+    /// thousand functions that are called indirectly.
     pub store_table_elements: usize,
     /// Core instances of one component: its module, and the adapters that WASI needs.
     pub max_core_instances: u32,
-    /// Memories of one component.
+    /// Memories of one component: its own and an adapter's.
     pub max_memories: u32,
-    /// Tables of one component.
+    /// Tables of one component: its own and its adapters'.
     pub max_tables: u32,
-    /// Bytes that one call may pass between host and component.
+    /// Bytes that the host copies out of a component in one call.
     pub call_bytes: usize,
-    /// Handles that a component may hold at a time. A forward pass of 64 layers makes
+    /// Handles that components may hold at a time. A forward pass of 64 layers makes
     /// about a thousand and drops them as it goes.
     pub max_handles: usize,
-    /// Native stack of a component.
+    /// Index lists that a model may ask of one batch: each is 4 bytes a token of the
+    /// host's memory. Real models ask for three.
+    pub max_index_lists: u32,
+    /// WebAssembly's part of a component's stack.
     pub max_wasm_stack_bytes: usize,
-    /// Bytes that a store may write to its standard output and error together.
+    /// The host's part of that stack: operations run on it.
+    pub host_stack_bytes: usize,
+    /// Bytes of log that a front-half store may write, and a back-half one in a batch.
     pub log_bytes: usize,
-    /// Bytes of an encoded response.
+    /// Bytes of an encoded response: 2048 vectors of 4096 values in JSON are 100 MB.
     pub max_response_bytes: usize,
     /// Device bytes that a back-half store may hold besides weights.
     pub device_bytes: u64,
     /// Operation cost of one batch, in multiply-adds: a 7B model at 16k tokens is 1.2e14.
     pub batch_op_cost: u64,
-    /// The first wait before a failed back-half store is built anew; it doubles.
+    /// The wait before a back-half store that failed twice in a row is built anew; it
+    /// doubles with each further failure.
     pub rebuild_backoff: Duration,
     /// The longest such wait.
     pub max_rebuild_backoff: Duration,
@@ -64,11 +78,13 @@ impl Default for SandboxLimits {
         Self {
             max_component_bytes: 32 << 20,
             max_compile_time: Duration::from_secs(60),
+            max_compilations: 4,
             tick: Duration::from_millis(10),
-            front_deadline: Duration::from_secs(2),
-            back_deadline: Duration::from_secs(30),
-            load_deadline: Duration::from_secs(60),
-            max_front_stores: 256,
+            front_time: Duration::from_secs(5),
+            back_time: Duration::from_secs(30),
+            back_guest_time: Duration::from_secs(1),
+            load_time: Duration::from_secs(60),
+            max_front_stores: 64,
             front_store_wait: Duration::from_secs(5),
             max_back_stores: 64,
             store_memory_bytes: 256 << 20,
@@ -78,8 +94,10 @@ impl Default for SandboxLimits {
             max_tables: 4,
             call_bytes: 128 << 20,
             max_handles: 10_000,
+            max_index_lists: 16,
             max_wasm_stack_bytes: 512 << 10,
-            log_bytes: 64 << 10,
+            host_stack_bytes: 1536 << 10,
+            log_bytes: 16 << 10,
             max_response_bytes: 128 << 20,
             device_bytes: 4 << 30,
             batch_op_cost: 1 << 50,

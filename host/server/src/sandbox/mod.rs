@@ -1,6 +1,7 @@
 //! Wasmtime: engine, limits, deadlines and the five roles.
 
 mod back;
+mod compile;
 mod engine;
 mod failure;
 mod front;
@@ -8,9 +9,11 @@ mod guest;
 mod limits;
 mod link;
 mod log;
+mod wasi;
 
 pub use back::{BackHalf, ModelInfo, OnFailure, PoolingInfo};
-pub use engine::{Component, Sandbox};
+pub use compile::Component;
+pub use engine::Sandbox;
 pub use failure::{ComponentFailure, FrontError, LoadError};
 pub use front::{
     EncodedResponse, FrontBundle, FrontRoles, ParsedRequest, Rendered, RenderedSegment,

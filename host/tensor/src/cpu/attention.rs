@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use super::gemm::{Block, SharedMut};
+use super::gemm::{Block, InPlace, SharedMut};
 use super::level::Kernel;
-use super::math::exp;
+use super::math::exp2_of_negative;
 use super::simd::Simd;
 use super::tile::{F32Product, PanelProduct, Raw, Sum};
 use super::{CpuDevice, Level, Rows};
@@ -31,6 +31,10 @@ pub(crate) struct Attention<'a> {
 
 /// Queries of one work item: a long sequence becomes several, which pack the keys again.
 const ITEM_QUERIES: usize = 1024;
+
+/// Multiply-adds of a work item, at least: short sequences have several heads in one, whose
+/// rows lie beside each other.
+const ITEM_COST: usize = 100_000;
 
 /// Scores that are computed before their softmax: they stay in the second-level cache.
 const BLOCK_SCORES: usize = 32 << 10;
@@ -58,8 +62,10 @@ impl Attention<'_> {
 
     /// Words of scratch that one thread needs.
     pub fn scratch_words(&self, level: Level) -> usize {
-        let longest = self.spans.iter().map(|span| span.length).max().unwrap_or(0);
-        Scratch::new(level.panel_columns(), longest, self.head_dim).words
+        // Not that of the longest sequence: shorter ones have larger blocks of queries.
+        let columns = level.panel_columns();
+        let words = |span: &Span| Scratch::new(columns, span.length, self.head_dim).words;
+        self.spans.iter().map(words).max().unwrap_or(0)
     }
 
     /// Multiply-adds, the mask left out of account.
@@ -115,14 +121,20 @@ pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], 
 
     let mut items = Vec::new();
     for span in op.spans {
+        let queries = span.length.min(ITEM_QUERIES);
+        let head_cost = 2 * queries * span.length * op.head_dim * (op.heads / op.kv_heads);
+        let heads = ITEM_COST.div_ceil(head_cost).min(op.kv_heads);
         for first in (0..span.length).step_by(ITEM_QUERIES) {
-            items.push((*span, first..(first + ITEM_QUERIES).min(span.length)));
+            let queries = first..(first + ITEM_QUERIES).min(span.length);
+            for kv_head in (0..op.kv_heads).step_by(heads) {
+                let kv_heads = kv_head..(kv_head + heads).min(op.kv_heads);
+                items.push((*span, queries.clone(), kv_heads));
+            }
         }
     }
     let (out, scratch) = (SharedMut::new(out), SharedMut::new(scratch));
-    device.parallel(items.len() * op.kv_heads, op.cost(), |thread, item| {
-        let (span, queries) = items[item / op.kv_heads].clone();
-        let kv_head = item % op.kv_heads;
+    device.parallel(items.len(), op.cost(), |thread, item| {
+        let (span, queries, kv_heads) = items[item].clone();
         // SAFETY: the level is available. An item writes its own queries' rows of its own
         // heads' columns of `out`, and each thread its own part of `scratch`; both are
         // borrowed until all are done.
@@ -132,7 +144,7 @@ pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], 
                 op: &op,
                 span,
                 queries,
-                kv_head,
+                kv_heads,
                 scratch,
                 out,
             });
@@ -140,12 +152,12 @@ pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], 
     });
 }
 
-/// Some queries of a sequence, for all query heads of one key-value head.
+/// Some queries of a sequence, for all query heads of some key-value heads.
 struct Item<'a> {
     op: &'a Attention<'a>,
     span: Span,
     queries: Range<usize>,
-    kv_head: usize,
+    kv_heads: Range<usize>,
     scratch: SharedMut,
     out: SharedMut,
 }
@@ -161,19 +173,24 @@ impl Kernel for Item<'_> {
         let all = op.keys(&self.queries, self.span.length);
         // Blocks look at panels from their first key on.
         let all = all.start / columns * columns..all.end;
-        // SAFETY: the scratch was made for the longest sequence with this layout.
+        // SAFETY: the scratch has what `Scratch` says for every sequence.
         unsafe {
             let keys = self.scratch.get();
             let values = keys.add(layout.values);
             let scores = keys.add(layout.scores);
-            pack_keys(op, &self.span, self.kv_head, &all, columns, keys);
-            pack_values(op, &self.span, self.kv_head, &all, columns, values);
             let group = op.heads / op.kv_heads;
             let step = Attention::block_queries(self.span.length);
-            for head in self.kv_head * group..(self.kv_head + 1) * group {
-                for first in self.queries.clone().step_by(step) {
-                    let queries = first..(first + step).min(self.queries.end);
-                    self.block::<S>(head, queries, &all, keys, values, scores);
+            for kv_head in self.kv_heads.clone() {
+                pack_keys(op, &self.span, kv_head, &all, columns, keys);
+                pack_values::<S>(op, &self.span, kv_head, &all, values);
+                if kv_head + 1 < self.kv_heads.end {
+                    self.prefetch::<S>(kv_head + 1, &all);
+                }
+                for head in kv_head * group..(kv_head + 1) * group {
+                    for first in self.queries.clone().step_by(step) {
+                        let queries = first..(first + step).min(self.queries.end);
+                        self.block::<S>(head, queries, &all, keys, values, scores);
+                    }
                 }
             }
         }
@@ -181,6 +198,27 @@ impl Kernel for Item<'_> {
 }
 
 impl Item<'_> {
+    /// Brings the next head's rows closer. They are pieces of rows that lie far apart, which
+    /// the processor does not guess by itself.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`.
+    #[inline(always)]
+    unsafe fn prefetch<S: Simd>(&self, kv_head: usize, keys: &Range<usize>) {
+        let op = self.op;
+        let head = kv_head * (op.heads / op.kv_heads);
+        for row in self.span.start + keys.start..self.span.start + keys.end {
+            for element in (0..op.head_dim).step_by(16) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    S::prefetch_far(&op.k.row(row)[kv_head * op.head_dim + element]);
+                    S::prefetch_far(&op.v.row(row)[kv_head * op.head_dim + element]);
+                    S::prefetch_far(&op.q.row(row)[head * op.head_dim + element]);
+                }
+            }
+        }
+    }
+
     /// One block of queries of one head.
     ///
     /// # Safety
@@ -219,6 +257,7 @@ impl Item<'_> {
                     ldc: stride,
                     columns,
                     sum: Sum::Begin,
+                    next: None,
                 }
                 .run::<S, F32Product, Raw>(0, 0, None);
             }
@@ -235,8 +274,6 @@ impl Item<'_> {
             Block {
                 rows: queries.len(),
                 steps: seen.end - first,
-                a: scores,
-                lda: stride,
                 b: values.add((first - all.start) * columns),
                 step_words: columns,
                 panel_words: all.len() * columns,
@@ -246,7 +283,13 @@ impl Item<'_> {
                 row: 0,
                 column: 0,
             }
-            .run::<S, F32Product, Raw>(&Raw);
+            .run::<S, F32Product, Raw>(
+                &InPlace {
+                    a: scores,
+                    lda: stride,
+                },
+                &Raw,
+            );
             for (index, &inverse_sum) in inverse_sums[..queries.len()].iter().enumerate() {
                 let row = out.add(index * op.q.width);
                 for x in std::slice::from_raw_parts_mut(row, op.head_dim) {
@@ -270,13 +313,15 @@ unsafe fn exponentials<S: Simd>(row: &mut [f32], scale: f32) -> f32 {
             greatest[0] = S::max(S::load(pair.as_ptr()), greatest[0]);
             greatest[1] = S::max(S::load(pair.as_ptr().add(S::LANES)), greatest[1]);
         }
-        let greatest = S::splat(S::max_lane(S::max(greatest[0], greatest[1])));
-        let scale = S::splat(scale);
+        // In powers of 2: the scores times `scale`, less the greatest of that.
+        let scale = scale * std::f32::consts::LOG2_E;
+        let greatest = S::max_lane(S::max(greatest[0], greatest[1]));
+        let (scale, shift) = (S::splat(scale), S::splat(-greatest * scale));
         let mut sums = [S::splat(0.0); 2];
         for pair in row.chunks_exact_mut(2 * S::LANES) {
             for (half, sum) in sums.iter_mut().enumerate() {
                 let at = pair.as_mut_ptr().add(half * S::LANES);
-                let e = exp::<S>(S::mul(S::sub(S::load(at), greatest), scale));
+                let e = exp2_of_negative::<S>(S::fma(S::load(at), scale, shift));
                 S::store(at, e);
                 *sum = S::add(*sum, e);
             }
@@ -299,17 +344,24 @@ unsafe fn pack_keys(
     to: *mut f32,
 ) {
     let head_dim = op.head_dim;
-    for (index, key) in (keys.start..keys.end.next_multiple_of(columns)).enumerate() {
+    for (index, key) in keys.clone().enumerate() {
         // SAFETY: element `index` of a panel's steps; there are as many panels as keys ask.
         let to = unsafe { to.add(index / columns * columns * head_dim + index % columns) };
-        let row =
-            (key < keys.end).then(|| &op.k.row(span.start + key)[kv_head * head_dim..][..head_dim]);
-        for element in 0..head_dim {
+        let row = &op.k.row(span.start + key)[kv_head * head_dim..][..head_dim];
+        for (element, &x) in row.iter().enumerate() {
             // SAFETY: as above.
-            unsafe {
-                to.add(element * columns)
-                    .write(row.map_or(0.0, |row| row[element]))
-            };
+            unsafe { to.add(element * columns).write(x) };
+        }
+    }
+    let filled = keys.len() % columns;
+    if filled != 0 {
+        // SAFETY: what is left of the last panel's steps.
+        unsafe {
+            let to = to.add(keys.len() / columns * columns * head_dim);
+            for element in 0..head_dim {
+                to.add(element * columns + filled)
+                    .write_bytes(0, columns - filled);
+            }
         }
     }
 }
@@ -317,26 +369,33 @@ unsafe fn pack_keys(
 /// Panels `[keys][columns]` of the values' elements; the last is filled up with zeros.
 ///
 /// # Safety
-/// `to` has room for as many panels as `head_dim` asks.
+/// The processor has the instructions of `S`; `to` has room for as many panels as
+/// `head_dim` asks.
 #[inline(always)]
-unsafe fn pack_values(
+unsafe fn pack_values<S: Simd>(
     op: &Attention,
     span: &Span,
     kv_head: usize,
     keys: &Range<usize>,
-    columns: usize,
-    to: *mut f32,
+    mut to: *mut f32,
 ) {
-    let panels = op.head_dim.div_ceil(columns);
-    // SAFETY: the caller's promise.
-    let to = unsafe { std::slice::from_raw_parts_mut(to, panels * keys.len() * columns) };
-    for (panel, to) in to.chunks_exact_mut(keys.len() * columns).enumerate() {
-        let first = panel * columns;
+    let columns = 2 * S::LANES;
+    for first in (0..op.head_dim).step_by(columns) {
         let width = columns.min(op.head_dim - first);
-        for (key, to) in keys.clone().zip(to.chunks_exact_mut(columns)) {
+        for key in keys.clone() {
             let row = &op.v.row(span.start + key)[kv_head * op.head_dim + first..][..width];
-            to[..width].copy_from_slice(row);
-            to[width..].fill(0.0);
+            // SAFETY: each key's element of each panel is written once; the row has `width`.
+            unsafe {
+                if width == columns {
+                    S::store(to, S::load(row.as_ptr()));
+                    S::store(to.add(S::LANES), S::load(row.as_ptr().add(S::LANES)));
+                } else {
+                    let to = std::slice::from_raw_parts_mut(to, columns);
+                    to[..width].copy_from_slice(row);
+                    to[width..].fill(0.0);
+                }
+                to = to.add(columns);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use super::level::Kernel;
 use super::simd::Simd;
 
@@ -105,6 +106,20 @@ macro_rules! implement {
                 unsafe {
                     let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
                     _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(v), mask))
+                }
+            }
+            #[inline(always)]
+            unsafe fn sum(v: __m512) -> f32 {
+                unsafe {
+                    let halves = (_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+                    Avx2::sum(_mm256_add_ps(halves.0, halves.1))
+                }
+            }
+            #[inline(always)]
+            unsafe fn max_lane(v: __m512) -> f32 {
+                unsafe {
+                    let halves = (_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+                    Avx2::max_lane(_mm256_max_ps(halves.0, halves.1))
                 }
             }
             $(#[inline(always)] $dot_bf16)?

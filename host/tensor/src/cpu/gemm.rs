@@ -6,22 +6,41 @@ use super::simd::Simd;
 use super::tile::{Finish, PanelProduct, Product, Sum};
 
 /// Steps of k that a panel slice has: 24 KB of f32 in 16 columns.
-const BLOCK_STEPS: usize = 384;
+pub(super) const BLOCK_STEPS: usize = 384;
 
 /// Rows of A that are multiplied with a panel slice before the next: with [`BLOCK_STEPS`]
 /// they take less than half of a 512 KB cache.
 pub(super) const BLOCK_ROWS: usize = 144;
 
-/// Words of A up to which the whole of k is kept in the second-level cache.
-const RESIDENT_WORDS: usize = 64 << 10;
+/// Where the words of A come from.
+pub(super) trait Operand {
+    /// A pointer to `steps` words from `first` on of the first row, and the words from one
+    /// row to the next. Good until the next call.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`; the words are in the operand.
+    unsafe fn slice<S: Simd>(&self, first: usize, steps: usize) -> (*const f32, usize);
+}
+
+/// A is read where it is.
+pub(super) struct InPlace {
+    pub a: *const f32,
+    pub lda: usize,
+}
+
+impl Operand for InPlace {
+    #[inline(always)]
+    unsafe fn slice<S: Simd>(&self, first: usize, _: usize) -> (*const f32, usize) {
+        // SAFETY: the caller's promise.
+        (unsafe { self.a.add(first) }, self.lda)
+    }
+}
 
 /// Rows of A times a run of panels.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     pub rows: usize,
     pub steps: usize,
-    pub a: *const f32,
-    pub lda: usize,
     /// The first panel.
     pub b: *const f32,
     /// Words of a step of a panel.
@@ -39,75 +58,50 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Computes the block, and finishes every tile once it has all of its sum.
+    /// Computes the block, slice of k after slice, and finishes every tile once it has all
+    /// of its sum.
     ///
     /// # Safety
-    /// The processor has the instructions of `S`; the fields describe memory that is there,
-    /// and nothing else refers to C's.
+    /// The processor has the instructions of `S`; the fields and `a` describe memory that is
+    /// there, and nothing else refers to C's.
     #[inline(always)]
-    pub unsafe fn run<S: Simd, P: Product, F: Finish>(&self, finish: &F) {
+    pub unsafe fn run<S: Simd, P: Product, F: Finish>(&self, a: &impl Operand, finish: &F) {
         let width = 2 * S::LANES;
         let panels = self.columns.div_ceil(width);
-        let slices = self.steps.div_ceil(BLOCK_STEPS);
-        // With few rows all of A stays close, and panels are best read from end to end.
-        let panel_major = self.rows * self.steps <= RESIDENT_WORDS;
-        let (outer, inner) = if panel_major {
-            (panels, slices)
-        } else {
-            (slices, panels)
-        };
-        for outer in 0..outer {
-            for inner in 0..inner {
-                let (panel, slice) = if panel_major {
-                    (outer, inner)
-                } else {
-                    (inner, outer)
-                };
-                // SAFETY: slices are runs of steps, panels runs of columns, of memory that
-                // the caller promises.
-                unsafe { self.slice::<S, P, F>(panel, slice, slices, finish) };
+        for first in (0..self.steps).step_by(BLOCK_STEPS) {
+            let steps = BLOCK_STEPS.min(self.steps - first);
+            let last = first + steps == self.steps;
+            // SAFETY: slices are runs of steps, panels runs of columns, of memory that the
+            // caller promises. What is only brought closer may be anywhere.
+            unsafe {
+                let (a, lda) = a.slice::<S>(first, steps);
+                for panel in 0..panels {
+                    let b = self
+                        .b
+                        .add(panel * self.panel_words + first * self.step_words);
+                    PanelProduct {
+                        rows: self.rows,
+                        steps,
+                        a,
+                        lda,
+                        b,
+                        c: self.c.add(panel * width),
+                        ldc: self.ldc,
+                        columns: width.min(self.columns - panel * width),
+                        sum: if first == 0 {
+                            Sum::Begin
+                        } else {
+                            Sum::Continue
+                        },
+                        next: Some(b.wrapping_add(self.panel_words)),
+                    }
+                    .run::<S, P, F>(
+                        self.row,
+                        self.column + panel * width,
+                        last.then_some(finish),
+                    );
+                }
             }
-        }
-    }
-
-    /// One panel over one run of steps.
-    ///
-    /// # Safety
-    /// As for [`Block::run`].
-    #[inline(always)]
-    unsafe fn slice<S: Simd, P: Product, F: Finish>(
-        &self,
-        panel: usize,
-        slice: usize,
-        slices: usize,
-        finish: &F,
-    ) {
-        let width = 2 * S::LANES;
-        let first = slice * BLOCK_STEPS;
-        // SAFETY: the caller's promise.
-        unsafe {
-            PanelProduct {
-                rows: self.rows,
-                steps: BLOCK_STEPS.min(self.steps - first),
-                a: self.a.add(first),
-                lda: self.lda,
-                b: self
-                    .b
-                    .add(panel * self.panel_words + first * self.step_words),
-                c: self.c.add(panel * width),
-                ldc: self.ldc,
-                columns: width.min(self.columns - panel * width),
-                sum: if slice == 0 {
-                    Sum::Begin
-                } else {
-                    Sum::Continue
-                },
-            }
-            .run::<S, P, F>(
-                self.row,
-                self.column + panel * width,
-                (slice + 1 == slices).then_some(finish),
-            );
         }
     }
 }

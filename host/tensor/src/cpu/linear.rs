@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::convert::bf16_bits;
-use super::gemm::{BLOCK_ROWS, Block, SharedMut};
+use super::gemm::{BLOCK_ROWS, BLOCK_STEPS, Block, InPlace, Operand, SharedMut};
 use super::level::Kernel;
 use super::math::activate;
 use super::pack::{Format, Panels};
@@ -24,11 +24,71 @@ pub(crate) struct Linear<'a> {
     pub residual: Option<Rows<'a>>,
 }
 
+impl Linear<'_> {
+    /// How the result is split.
+    fn split(&self, threads: usize) -> Split {
+        let panels = self.weight.n.div_ceil(self.weight.columns);
+        let row_parts = self.x.rows.div_ceil(BLOCK_ROWS);
+        let wanted = if threads == 1 {
+            1
+        } else {
+            PARTS_PER_THREAD * threads
+        };
+        let column_parts = wanted.div_ceil(row_parts).clamp(1, panels);
+        let panels_of_part = panels.div_ceil(column_parts);
+        Split {
+            panels,
+            rows_of_part: self.x.rows.div_ceil(row_parts),
+            panels_of_part,
+            row_parts,
+            column_parts: panels.div_ceil(panels_of_part),
+        }
+    }
+
+    /// Whether A is copied, slice by slice, before it is read.
+    fn copies(&self) -> bool {
+        let format = self.weight.format;
+        format == Format::DotBf16
+            || self.x.rows > 1
+                && (self.weight.k > BLOCK_STEPS || self.x.stride.is_multiple_of(CONFLICTING_STRIDE))
+    }
+
+    /// Words of scratch that one thread needs.
+    fn thread_words(&self, threads: usize) -> usize {
+        if self.copies() {
+            self.split(threads).rows_of_part * COPY_STRIDE
+        } else {
+            0
+        }
+    }
+
+    /// Words of scratch that [`linear`] needs with this many threads.
+    pub fn scratch_words(&self, threads: usize) -> usize {
+        self.thread_words(threads) * threads
+    }
+}
+
 /// Parts for each thread, so that one that is held up does not hold up the others.
 const PARTS_PER_THREAD: usize = 4;
 
-/// Computes a linear layer into `out`, `[rows, out]` without gaps.
-pub(crate) fn linear(device: &CpuDevice, op: &Linear, out: &mut [f32]) {
+/// Rows this many elements apart, or a multiple, share few sets of the first-level cache.
+const CONFLICTING_STRIDE: usize = 256;
+
+/// The stride of copied rows: an odd number of cache lines, which spreads over all sets.
+const COPY_STRIDE: usize = BLOCK_STEPS + 16;
+
+/// Blocks of rows, and runs of panels.
+struct Split {
+    panels: usize,
+    rows_of_part: usize,
+    panels_of_part: usize,
+    row_parts: usize,
+    column_parts: usize,
+}
+
+/// Computes a linear layer into `out`, `[rows, out]` without gaps. `scratch` has
+/// [`Linear::scratch_words`].
+pub(crate) fn linear(device: &CpuDevice, op: &Linear, scratch: &mut [f32], out: &mut [f32]) {
     let Panels { n, k, columns, .. } = op.weight;
     let rows = op.x.rows;
     assert!(op.x.width == k && out.len() == rows * n && columns == device.level().panel_columns());
@@ -38,37 +98,35 @@ pub(crate) fn linear(device: &CpuDevice, op: &Linear, out: &mut [f32]) {
         op.residual
             .is_none_or(|residual| residual.rows == rows && residual.width == n)
     );
+    let thread_words = op.thread_words(device.threads());
+    assert!(scratch.len() >= thread_words * device.threads());
 
-    let panels = n.div_ceil(columns);
-    let row_parts = rows.div_ceil(BLOCK_ROWS);
-    let part_rows = rows.div_ceil(row_parts);
-    let wanted = (PARTS_PER_THREAD * device.threads()).div_ceil(row_parts);
-    let column_parts = if device.threads() == 1 {
-        1
-    } else {
-        wanted.clamp(1, panels)
-    };
-    let part_panels = panels.div_ceil(column_parts);
-    let column_parts = panels.div_ceil(part_panels);
-
-    let c = SharedMut::new(out);
+    let split = op.split(device.threads());
+    let (c, scratch) = (SharedMut::new(out), SharedMut::new(scratch));
     let cost = rows.saturating_mul(n).saturating_mul(k);
-    device.parallel(row_parts * column_parts, cost, |_, part| {
-        let (row_part, column_part) = (part / column_parts, part % column_parts);
-        let first_row = row_part * part_rows;
-        let part = Part {
-            op,
-            rows: first_row..(first_row + part_rows).min(rows),
-            panels: column_part * part_panels..((column_part + 1) * part_panels).min(panels),
-            c,
-        };
-        if part.rows.is_empty() {
-            return;
-        }
-        // SAFETY: the device's level is available; parts do not overlap, and `out` is
-        // borrowed until all are done.
-        unsafe { device.level().run(part) };
-    });
+    device.parallel(
+        split.row_parts * split.column_parts,
+        cost,
+        |thread, part| {
+            let row = part / split.column_parts * split.rows_of_part;
+            let panel = part % split.column_parts * split.panels_of_part;
+            let part = Part {
+                op,
+                rows: row..(row + split.rows_of_part).min(rows),
+                panels: panel..(panel + split.panels_of_part).min(split.panels),
+                // SAFETY: each thread has its own words, as checked above.
+                scratch: SharedMut::from_pointer(unsafe {
+                    scratch.get().add(thread * thread_words)
+                }),
+                c,
+            };
+            if !part.rows.is_empty() {
+                // SAFETY: the device's level is available; parts do not overlap, and `out` is
+                // borrowed until all are done.
+                unsafe { device.level().run(part) };
+            }
+        },
+    );
 }
 
 /// Some rows of the result and some panels of its columns.
@@ -76,6 +134,7 @@ struct Part<'a> {
     op: &'a Linear<'a>,
     rows: std::ops::Range<usize>,
     panels: std::ops::Range<usize>,
+    scratch: SharedMut,
     c: SharedMut,
 }
 
@@ -100,40 +159,26 @@ impl Part<'_> {
     /// As for [`Kernel::run`], and the weight is packed for `P`.
     #[inline(always)]
     unsafe fn product<S: Simd, P: Product>(self) {
-        let weight = &self.op.weight;
-        let x = &self.op.x;
-        let steps = weight.format.steps(weight.k);
-        let rows = self.rows.len();
-        let copied;
-        let (a, lda) = match weight.format {
-            Format::DotBf16 => {
-                copied = pair_rows(x, self.rows.clone());
-                (copied.as_ptr(), padded(steps))
-            }
-            _ if x.stride.is_multiple_of(CONFLICTING_STRIDE) && rows > 1 => {
-                copied = copy_rows(x, self.rows.clone());
-                (copied.as_ptr(), padded(steps))
-            }
-            // SAFETY: `Rows` reaches to its last row.
-            _ => (
-                unsafe { x.data.as_ptr().add(self.rows.start * x.stride) },
-                x.stride,
-            ),
-        };
+        let Linear {
+            weight,
+            x,
+            bias,
+            activation,
+            residual,
+        } = self.op;
         let first_column = self.panels.start * weight.columns;
         let end_column = (self.panels.end * weight.columns).min(weight.n);
         let finish = Epilogue {
-            bias: self.op.bias,
-            activation: self.op.activation,
-            residual: self.op.residual,
+            bias: *bias,
+            activation: *activation,
+            residual: *residual,
         };
-        // SAFETY: `linear` checked that the operands have the sizes that the weight says.
+        // SAFETY: `linear` checked that the operands have the sizes that the weight says, and
+        // the scratch those of a copied slice.
         unsafe {
-            Block {
-                rows,
-                steps,
-                a,
-                lda,
+            let block = Block {
+                rows: self.rows.len(),
+                steps: weight.format.steps(weight.k),
                 b: weight
                     .words
                     .as_ptr()
@@ -145,46 +190,57 @@ impl Part<'_> {
                 columns: end_column - first_column,
                 row: self.rows.start,
                 column: first_column,
+            };
+            if self.op.copies() {
+                let pairs = weight.format == Format::DotBf16;
+                let copy = Copied {
+                    x,
+                    rows: self.rows.clone(),
+                    pairs,
+                    to: self.scratch,
+                };
+                block.run::<S, P, Epilogue>(&copy, &finish);
+            } else {
+                let a = x.data.as_ptr().add(self.rows.start * x.stride);
+                block.run::<S, P, Epilogue>(&InPlace { a, lda: x.stride }, &finish);
             }
-            .run::<S, P, Epilogue>(&finish);
         }
     }
 }
 
-/// Rows this many elements apart, or a multiple, share few sets of the first-level cache.
-const CONFLICTING_STRIDE: usize = 256;
-
-/// A stride for rows of `words` that spreads them over all cache sets.
-fn padded(words: usize) -> usize {
-    words.next_multiple_of(CONFLICTING_STRIDE) + 16
+/// Rows of A copied slice by slice: close together, and where asked for rounded to pairs of
+/// bfloat16.
+struct Copied<'a> {
+    x: &'a Rows<'a>,
+    rows: std::ops::Range<usize>,
+    pairs: bool,
+    to: SharedMut,
 }
 
-/// Rows with a stride of [`padded`].
-#[inline(always)]
-fn copy_rows(x: &Rows, rows: std::ops::Range<usize>) -> Vec<f32> {
-    let stride = padded(x.width);
-    let mut out = vec![0.0; rows.len() * stride];
-    for (row, out) in rows.zip(out.chunks_exact_mut(stride)) {
-        out[..x.width].copy_from_slice(x.row(row));
-    }
-    out
-}
-
-/// Rows rounded to pairs of bfloat16, with a stride of [`padded`].
-#[inline(always)]
-fn pair_rows(x: &Rows, rows: std::ops::Range<usize>) -> Vec<f32> {
-    let stride = padded(x.width.div_ceil(2));
-    let mut out = vec![0.0; rows.len() * stride];
-    for (row, out) in rows.zip(out.chunks_exact_mut(stride)) {
-        let (pairs, last) = x.row(row).as_chunks::<2>();
-        for (&[low, high], out) in pairs.iter().zip(out.iter_mut()) {
-            *out = f32::from_bits(bf16_bits(low) | bf16_bits(high) << 16);
+impl Operand for Copied<'_> {
+    #[inline(always)]
+    unsafe fn slice<S: Simd>(&self, first: usize, steps: usize) -> (*const f32, usize) {
+        for (index, row) in self.rows.clone().enumerate() {
+            let from = self.x.row(row);
+            // SAFETY: the scratch has a row of at least `steps` words for each row.
+            let to = unsafe {
+                std::slice::from_raw_parts_mut(self.to.get().add(index * COPY_STRIDE), steps)
+            };
+            if !self.pairs {
+                to.copy_from_slice(&from[first..][..steps]);
+                continue;
+            }
+            let from = &from[2 * first..];
+            let (pairs, last) = from[..from.len().min(2 * steps)].as_chunks::<2>();
+            for (to, &[low, high]) in to.iter_mut().zip(pairs) {
+                *to = f32::from_bits(bf16_bits(low) | bf16_bits(high) << 16);
+            }
+            if let [last] = last {
+                to[pairs.len()] = f32::from_bits(bf16_bits(*last));
+            }
         }
-        if let [last] = last {
-            out[pairs.len()] = f32::from_bits(bf16_bits(*last));
-        }
+        (self.to.get(), COPY_STRIDE)
     }
-    out
 }
 
 /// What is fused behind the product.

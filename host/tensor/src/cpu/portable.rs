@@ -86,4 +86,13 @@ impl Simd for Portable {
     unsafe fn high_bf16(v: V) -> V {
         bits(v, |bits| bits & 0xffff_0000)
     }
+    #[inline(always)]
+    unsafe fn sum(v: V) -> f32 {
+        (v[0] + v[2]) + (v[1] + v[3])
+    }
+    #[inline(always)]
+    unsafe fn max_lane(v: V) -> f32 {
+        let max = |a, b| if a > b { a } else { b };
+        max(max(v[0], v[2]), max(v[1], v[3]))
+    }
 }

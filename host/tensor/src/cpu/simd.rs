@@ -45,6 +45,32 @@ pub(super) trait Simd: Copy + 'static {
     /// Of each lane's two bfloat16, the one in the high bits.
     unsafe fn high_bf16(v: Self::V) -> Self::V;
 
+    /// Brings the cache line of an address into the first cache level; any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(address: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch does not fault, and every processor of the target has it.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
+    }
+
+    /// As [`Simd::prefetch`], into the second level.
+    #[inline(always)]
+    unsafe fn prefetch_far(address: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(address.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
+    }
+
     /// c + the sum of the products of each lane's two bfloat16.
     #[inline(always)]
     unsafe fn dot_bf16(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -55,30 +81,8 @@ pub(super) trait Simd: Copy + 'static {
         }
     }
 
-    /// The sum of the lanes, pairwise.
-    #[inline(always)]
-    unsafe fn sum(v: Self::V) -> f32 {
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: no level has more than 16 lanes.
-        unsafe { Self::store(lanes.as_mut_ptr(), v) };
-        let mut width = Self::LANES;
-        while width > 1 {
-            width /= 2;
-            for lane in 0..width {
-                lanes[lane] += lanes[lane + width];
-            }
-        }
-        lanes[0]
-    }
-
+    /// The sum of the lanes: the halves' lanes are added, then those of the half, and so on.
+    unsafe fn sum(v: Self::V) -> f32;
     /// The greatest lane.
-    #[inline(always)]
-    unsafe fn max_lane(v: Self::V) -> f32 {
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: no level has more than 16 lanes.
-        unsafe { Self::store(lanes.as_mut_ptr(), v) };
-        lanes[1..Self::LANES]
-            .iter()
-            .fold(lanes[0], |max, &lane| if lane > max { lane } else { max })
-    }
+    unsafe fn max_lane(v: Self::V) -> f32;
 }

@@ -74,19 +74,27 @@ impl Product for DotBf16Product {
     }
 }
 
-/// Whether a product begins a sum or goes on with the one in C.
+/// Whether a product is the result's first, or is added to what is in C.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sum {
     Begin,
     Continue,
 }
 
-/// `R` rows of A times a panel, into `R` rows of C.
+/// Memory that is brought closer on the way through a panel: `words` of it at every step.
+#[derive(Clone, Copy)]
+struct Ahead {
+    from: *const f32,
+    words: usize,
+}
+
+/// `R` rows of A times a panel, into or onto `R` rows of C.
 ///
 /// # Safety
 /// The processor has the instructions of `S`. `steps` words are at each of `R` rows `lda`
 /// apart from `a`, `steps` steps at `b`, and two vectors at each of `R` rows `ldc` apart
 /// from `c`, which nothing else refers to.
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 unsafe fn tile<S: Simd, P: Product, const R: usize>(
     steps: usize,
@@ -96,29 +104,46 @@ unsafe fn tile<S: Simd, P: Product, const R: usize>(
     c: *mut f32,
     ldc: usize,
     sum: Sum,
+    ahead: Option<Ahead>,
 ) {
-    // SAFETY: all pointers stay in what the caller promises.
+    // SAFETY: all pointers that are read or written stay in what the caller promises.
     unsafe {
         let mut acc = [[S::splat(0.0); 2]; R];
-        if sum == Sum::Continue {
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let row = c.add(r * ldc);
-                *acc = [S::load(row), S::load(row.add(S::LANES))];
-            }
+        // C comes while the sums are made.
+        for r in 0..R {
+            S::prefetch(c.add(r * ldc));
         }
-        for step in 0..steps {
-            let [left, right] = P::operands::<S>(b);
-            b = b.add(P::STEP_VECTORS * S::LANES);
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let a = S::splat(*a.add(r * lda + step));
-                acc[0] = P::multiply_add::<S>(a, left, acc[0]);
-                acc[1] = P::multiply_add::<S>(a, right, acc[1]);
+        macro_rules! step {
+            ($step:expr) => {
+                let [left, right] = P::operands::<S>(b);
+                b = b.add(P::STEP_VECTORS * S::LANES);
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let a = S::splat(*a.add(r * lda + $step));
+                    acc[0] = P::multiply_add::<S>(a, left, acc[0]);
+                    acc[1] = P::multiply_add::<S>(a, right, acc[1]);
+                }
+            };
+        }
+        if let Some(Ahead { mut from, words }) = ahead {
+            for step in 0..steps {
+                S::prefetch_far(from);
+                from = from.wrapping_add(words);
+                step!(step);
+            }
+        } else {
+            for step in 0..steps {
+                step!(step);
             }
         }
         for (r, acc) in acc.iter().enumerate() {
             let row = c.add(r * ldc);
-            S::store(row, acc[0]);
-            S::store(row.add(S::LANES), acc[1]);
+            let [mut left, mut right] = *acc;
+            if sum == Sum::Continue {
+                left = S::add(S::load(row), left);
+                right = S::add(S::load(row.add(S::LANES)), right);
+            }
+            S::store(row, left);
+            S::store(row.add(S::LANES), right);
         }
     }
 }
@@ -138,13 +163,14 @@ unsafe fn tile_rows<S: Simd, P: Product>(
     c: *mut f32,
     ldc: usize,
     sum: Sum,
+    ahead: Option<Ahead>,
 ) {
     macro_rules! one_of {
         ($($r:literal)+) => {
             match rows {
                 // SAFETY: the caller's promise.
                 $($r if $r <= S::TILE_ROWS => unsafe {
-                    tile::<S, P, $r>(steps, a, lda, b, c, ldc, sum)
+                    tile::<S, P, $r>(steps, a, lda, b, c, ldc, sum, ahead)
                 },)+
                 _ => debug_assert!(false, "a tile of {rows} rows"),
             }
@@ -201,7 +227,12 @@ pub(super) struct PanelProduct {
     pub columns: usize,
     /// Whether C holds a sum already.
     pub sum: Sum,
+    /// What will be read next, as much as this panel has, if it should be brought closer.
+    pub next: Option<*const f32>,
 }
+
+/// Tiles that share the work of bringing the next panel closer.
+const TILES_AHEAD: usize = 4;
 
 impl PanelProduct {
     /// Computes it, tile after tile, and finishes each where `finish` is given. `row` and
@@ -227,15 +258,22 @@ impl PanelProduct {
             ldc,
             columns,
             sum,
+            next,
         } = self;
         let tiles = rows.div_ceil(S::TILE_ROWS);
-        let mut scratch = [0.0f32; MAX_TILE_ROWS * MAX_TILE_COLUMNS];
         let width = 2 * S::LANES;
         let mut done = 0;
         for index in 0..tiles {
             // Tiles of nearly equal height: a lone last row would run at the latency of one
             // multiply-add.
             let tile_rows_here = (rows - done) / (tiles - index);
+            // The first tiles bring what comes next, each its share.
+            let sharing = tiles.min(TILES_AHEAD);
+            let words = P::STEP_VECTORS * S::LANES / sharing;
+            let ahead = next.filter(|_| index < sharing).map(|from| Ahead {
+                from: from.wrapping_add(index * steps * words),
+                words,
+            });
             // SAFETY: rows `done..done + tile_rows_here` are among `rows`; where C has fewer
             // columns than the panel, the tile lies in `scratch`, which is large enough for
             // every level.
@@ -243,11 +281,12 @@ impl PanelProduct {
                 let a = a.add(done * lda);
                 let c = c.add(done * ldc);
                 if columns == width {
-                    tile_rows::<S, P>(tile_rows_here, steps, a, lda, b, c, ldc, sum);
+                    tile_rows::<S, P>(tile_rows_here, steps, a, lda, b, c, ldc, sum, ahead);
                     if let Some(finish) = finish {
                         finish.tile::<S>(row + done, column, tile_rows_here, columns, c, ldc);
                     }
                 } else {
+                    let mut scratch = [0.0f32; MAX_TILE_ROWS * MAX_TILE_COLUMNS];
                     let tile = scratch.as_mut_ptr();
                     if sum == Sum::Continue {
                         for r in 0..tile_rows_here {
@@ -255,7 +294,7 @@ impl PanelProduct {
                                 .copy_to_nonoverlapping(tile.add(r * width), columns);
                         }
                     }
-                    tile_rows::<S, P>(tile_rows_here, steps, a, lda, b, tile, width, sum);
+                    tile_rows::<S, P>(tile_rows_here, steps, a, lda, b, tile, width, sum, ahead);
                     if let Some(finish) = finish {
                         finish.tile::<S>(row + done, column, tile_rows_here, columns, tile, width);
                     }

@@ -75,6 +75,7 @@ pub fn linear(
         activation,
         residual: optional_rows(OP, &residual)?,
     };
-    cpu::linear(device, &op, out.as_mut_slice());
+    let mut scratch = ctx.scratch(OP, op.scratch_words(device.threads()))?;
+    cpu::linear(device, &op, scratch.as_mut_slice(), out.as_mut_slice());
     Ok(Tensor::from_buffer(out, out_shape))
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::service::{Answer, BoxFuture, Call, EmbedService, ModelCard};
-use super::{HttpOptions, Lifecycle, Server};
+use super::{HttpOptions, Lifecycle, Server, StopSignals};
 use crate::error::ApiError;
 use crate::observability::Metrics;
 use crate::tenants::Keys;

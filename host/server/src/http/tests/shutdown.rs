@@ -74,3 +74,17 @@ async fn cuts_off_what_outlasts_the_drain() {
     assert_eq!(server.service.cancelled.load(Ordering::SeqCst), 1);
     assert!(client.is_closed().await);
 }
+
+#[tokio::test]
+async fn hears_sigterm_and_sigint() {
+    let mut signals = StopSignals::install().unwrap();
+    for signal in ["-TERM", "-INT"] {
+        let own_id = std::process::id().to_string();
+        let kill = std::process::Command::new("kill")
+            .args([signal, &own_id])
+            .status();
+        assert!(kill.unwrap().success());
+        let next = tokio::time::timeout(PATIENCE, signals.next());
+        next.await.expect("a signal");
+    }
+}

@@ -162,3 +162,17 @@ async fn closes_an_idle_http2_connection_and_drains_a_busy_one() {
     let ended = tokio::time::timeout(PATIENCE, server.server).await;
     ended.expect("the server ends").unwrap();
 }
+
+#[tokio::test]
+async fn drops_an_http2_client_that_does_not_read_its_answer() {
+    let server = start(HttpOptions {
+        header_read_timeout: Duration::from_millis(50),
+        write_timeout: Duration::from_millis(50),
+        ..HttpOptions::default()
+    })
+    .await;
+    let mut sender = http2(&server).await;
+    let unread = sender.send_request(http2_post("big")).await.unwrap();
+    until(|| server.metrics.connections().get() == 0).await;
+    drop(unread);
+}

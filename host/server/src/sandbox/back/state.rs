@@ -1,13 +1,14 @@
-//! What a back-half store holds.
-
-use std::time::Duration;
+//! What a back-half store holds, and what its components may import.
 
 use tenon_tensor::{Context, Weights};
-use wasmtime::component::HasData;
+use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use crate::host_api::{ConfigView, RoleConfig, TensorView};
+use crate::host_api::{ConfigView, RoleConfig, TensorView, imports};
+use crate::role::Role;
+use crate::sandbox::engine::Sandbox;
 use crate::sandbox::guest::{Guest, HasGuest};
+use crate::sandbox::wasi;
 
 /// The state of a back-half store.
 pub struct BackState {
@@ -16,23 +17,18 @@ pub struct BackState {
     pub(super) config: RoleConfig,
     pub(super) context: Context,
     pub(super) weights: Weights,
-    /// Time spent in operations since the batch began.
-    pub(super) host_time: Duration,
+    /// Whether a quota was exceeded: the store runs no further operation.
+    pub(super) condemned: bool,
 }
 
 impl BackState {
-    /// `config` for the linker.
-    pub fn config(&mut self) -> ConfigView<'_> {
-        ConfigView(&self.config)
-    }
-
-    /// `tensor`, `weights` and `batches` for the linker.
-    pub fn tensor(&mut self) -> TensorView<'_> {
+    fn tensor(&mut self) -> TensorView<'_> {
         TensorView {
             table: &mut self.guest.table,
             context: &self.context,
             weights: &self.weights,
-            host_time: &mut self.host_time,
+            host_time: &mut self.guest.host_time,
+            condemned: &mut self.condemned,
         }
     }
 }
@@ -49,16 +45,33 @@ impl WasiView for BackState {
     }
 }
 
-/// Names the view of `config`.
-pub struct HasConfig;
+struct HasConfig;
 
 impl HasData for HasConfig {
     type Data<'a> = ConfigView<'a>;
 }
 
-/// Names the view of `tensor`, `weights` and `batches`.
-pub struct HasTensor;
+struct HasTensor;
 
 impl HasData for HasTensor {
     type Data<'a> = TensorView<'a>;
+}
+
+/// Links the interfaces of the back half that `role` may import.
+pub fn linker(sandbox: &Sandbox, role: Role) -> wasmtime::Result<Linker<BackState>> {
+    use imports::{batches, config, tensor, weights};
+    let mut linker: Linker<BackState> = Linker::new(&sandbox.engine);
+    wasi::add_to_linker(&mut linker)?;
+    for capability in role.capabilities() {
+        match *capability {
+            "config" => config::add_to_linker::<_, HasConfig>(&mut linker, |state| {
+                ConfigView(&state.config)
+            })?,
+            "tensor" => tensor::add_to_linker::<_, HasTensor>(&mut linker, BackState::tensor)?,
+            "weights" => weights::add_to_linker::<_, HasTensor>(&mut linker, BackState::tensor)?,
+            "batches" => batches::add_to_linker::<_, HasTensor>(&mut linker, BackState::tensor)?,
+            other => wasmtime::bail!("{other} is not an interface of the back half"),
+        }
+    }
+    Ok(linker)
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::error::ApiError;
 use crate::host_api::request_parser::EmbedRequest;
 use crate::host_api::request_parser::types;
-use crate::host_api::template;
+use crate::host_api::{response_encoder, template};
 use crate::sandbox::failure::clip;
 
 /// The longest error message that a caller is sent.
@@ -136,6 +136,22 @@ pub struct ResponseInfo {
     pub elapsed_ms: f64,
     /// What the request-parser left.
     pub state: Vec<u8>,
+}
+
+impl ResponseInfo {
+    /// As the component reads it, with the number of vectors.
+    pub(super) fn with_count(self, count: usize) -> response_encoder::ResponseInfo {
+        response_encoder::ResponseInfo {
+            endpoint: self.endpoint,
+            model: self.model,
+            request_id: self.request_id,
+            created_s: self.created_s,
+            count: count as u32,
+            prompt_tokens: self.prompt_tokens,
+            elapsed_ms: self.elapsed_ms,
+            state: self.state,
+        }
+    }
 }
 
 /// The body of an answer.

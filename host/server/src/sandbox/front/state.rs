@@ -1,13 +1,16 @@
-//! What a front-half store holds.
+//! What a front-half store holds, and what its components may import.
 
 use std::sync::Arc;
 
 use tenon_preprocess::TextTokenizer;
-use wasmtime::component::HasData;
+use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use crate::host_api::{ConfigView, RoleConfig, TokenizerView};
+use crate::host_api::{ConfigView, RoleConfig, TokenizerView, imports};
+use crate::role::Role;
+use crate::sandbox::engine::Sandbox;
 use crate::sandbox::guest::{Guest, HasGuest};
+use crate::sandbox::wasi;
 
 /// The state of a front-half store.
 pub struct FrontState {
@@ -15,18 +18,6 @@ pub struct FrontState {
     /// The settings of the role that runs next.
     pub(super) config: RoleConfig,
     pub(super) tokenizer: Arc<TextTokenizer>,
-}
-
-impl FrontState {
-    /// `config` for the linker.
-    pub fn config(&self) -> ConfigView<'_> {
-        ConfigView(&self.config)
-    }
-
-    /// `tokenizer` for the linker.
-    pub fn tokenizer(&self) -> TokenizerView<'_> {
-        TokenizerView(&self.tokenizer)
-    }
 }
 
 impl HasGuest for FrontState {
@@ -41,16 +32,34 @@ impl WasiView for FrontState {
     }
 }
 
-/// Names the view of `config`.
-pub struct HasConfig;
+struct HasConfig;
 
 impl HasData for HasConfig {
     type Data<'a> = ConfigView<'a>;
 }
 
-/// Names the view of `tokenizer`.
-pub struct HasTokenizer;
+struct HasTokenizer;
 
 impl HasData for HasTokenizer {
     type Data<'a> = TokenizerView<'a>;
+}
+
+/// Links the interfaces of the front half that `role` may import.
+pub fn linker(sandbox: &Sandbox, role: Role) -> wasmtime::Result<Linker<FrontState>> {
+    let mut linker: Linker<FrontState> = Linker::new(&sandbox.engine);
+    wasi::add_to_linker(&mut linker)?;
+    for capability in role.capabilities() {
+        match *capability {
+            "config" => imports::config::add_to_linker::<_, HasConfig>(&mut linker, |state| {
+                ConfigView(&state.config)
+            })?,
+            "tokenizer" => {
+                imports::tokenizer::add_to_linker::<_, HasTokenizer>(&mut linker, |state| {
+                    TokenizerView(&state.tokenizer)
+                })?;
+            }
+            other => wasmtime::bail!("{other} is not an interface of the front half"),
+        }
+    }
+    Ok(linker)
 }

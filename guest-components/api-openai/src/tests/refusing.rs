@@ -1,6 +1,6 @@
-//! How the parser says what it refuses.
+//! What the parser refuses, and how it says so.
 
-use super::parsing::{EMBEDDINGS, ENCODE, parse};
+use super::{EMBEDDINGS, ENCODE, parse};
 
 /// Refused with this message, which names this parameter.
 fn check(endpoint: &str, body: impl AsRef<[u8]>, param: Option<&str>, message: &str) {
