@@ -4,7 +4,7 @@ mod load;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tenon_tensor::Device;
@@ -15,10 +15,13 @@ use crate::config::ServeOptions;
 use crate::http::{Lifecycle, Server, StopSignals};
 use crate::observability::{self, Metrics};
 use crate::sandbox::{Sandbox, SandboxLimits};
-use crate::scheduler::SchedulerOptions;
+use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::service::{RequestLimits, Service};
 
 pub use load::Loader;
+
+/// How long a deployment's worker may take to end after the last request is answered.
+const WORKER_DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Serves until the process is told to stop.
 pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
@@ -64,6 +67,18 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         .iter()
         .map(|deployment| format!("{} ({})", deployment.card.name, deployment.card.dtype))
         .collect();
+    let schedulers: Vec<Scheduler> = deployments
+        .iter()
+        .map(|deployment| deployment.scheduler.clone())
+        .collect();
+    for scheduler in schedulers.clone() {
+        // A worker that died is repaired by a restart only; `/ready` says so.
+        let lifecycle = lifecycle.clone();
+        runtime.spawn(async move {
+            scheduler.stopped().await;
+            lifecycle.fail();
+        });
+    }
     let service = Arc::new(Service::new(deployments, RequestLimits::default())?);
     lifecycle.ready(service.clone());
     eprintln!(
@@ -74,11 +89,22 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         observability::resident_bytes().unwrap_or(0) >> 20,
         started.elapsed().as_secs_f64(),
     );
-    runtime.block_on(async {
-        serving.await.context("the HTTP server failed")?;
-        service.drain().await;
-        anyhow::Ok(())
-    })
+    runtime
+        .block_on(serving)
+        .context("the HTTP server failed")?;
+    for scheduler in &schedulers {
+        // Every request has been answered or cut off; what still runs is nobody's.
+        let drained = async { tokio::time::timeout(WORKER_DRAIN_LIMIT, scheduler.drain()).await };
+        if runtime.block_on(drained).is_err() {
+            tracing::warn!(
+                limit_s = WORKER_DRAIN_LIMIT.as_secs(),
+                "a worker did not end in time"
+            );
+        }
+    }
+    // A worker that hangs must not keep the process.
+    runtime.shutdown_background();
+    Ok(())
 }
 
 fn drain_on_signal(runtime: &Runtime, lifecycle: Lifecycle) -> anyhow::Result<()> {

@@ -51,13 +51,6 @@ impl Service {
         })
     }
 
-    /// Waits until every deployment has answered what it accepted.
-    pub async fn drain(&self) {
-        for deployment in &self.deployments {
-            deployment.scheduler.drain().await;
-        }
-    }
-
     async fn answer(&self, call: Call) -> Result<Answer, ApiError> {
         let reader = &self.deployments[0];
         let parsed = self.parse(reader, &call).await;
