@@ -1,0 +1,304 @@
+//! What the sandbox costs: the same requests through the same guest code, as components
+//! and compiled natively, in one process and in alternating rounds.
+//!
+//! Usage: `tenon-sandbox-tax MODEL_DIRECTORY`; `cargo xtask bench` runs it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use api_openai::OpenAi;
+use model_bert::Bert;
+use pooling_standard::Standard;
+use template_plain::Plain;
+use tenon::app::Loader;
+use tenon::batch::{BatchOutput, ExecuteError, Executor, PackedBatch, Sequence};
+use tenon::bundles::Bundle;
+use tenon::http::service::{Call, EmbedService as _};
+use tenon::observability::Metrics;
+use tenon::sandbox::{Sandbox, SandboxLimits};
+use tenon::scheduler::{Scheduler, SchedulerOptions, Unobserved};
+use tenon::service::{RequestLimits, Service};
+use tenon_preprocess::{Segment as TextSegment, TextTokenizer};
+use tenon_sdk::native::{Batch, Environment, enter};
+use tenon_sdk::request_parser::Guest as _;
+use tenon_sdk::response_encoder::{
+    Guest as EncoderGuest, GuestEncoding as _, ResponseInfo, Vectors,
+};
+use tenon_sdk::template::{Guest as _, RenderOptions, Segment};
+use tenon_sdk::{Model as _, Pooling as _};
+use tenon_tensor::{Account, Context, DType, Device, Weights};
+
+const ENDPOINT: &str = "/v1/embeddings";
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_secs(2);
+
+fn main() -> Result<()> {
+    let dir = std::env::args()
+        .nth(1)
+        .context("usage: tenon-sandbox-tax MODEL_DIRECTORY")?;
+    let bundle = tenon::bundles::from_directory(dir.as_ref(), Some("model"))?;
+    let device = Device::cpu(tenon_tensor::available_cpus())?;
+    let options = SchedulerOptions::default();
+    let sandboxed = Arc::new(sandboxed(&bundle, &device, &options)?);
+    let native = Arc::new(Native::new(&bundle, &device, &options)?);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(device.threads())
+        .enable_all()
+        .build()?;
+    let body: Arc<str> = format!(
+        r#"{{"model":"model","input":"{}"}}"#,
+        "word ".repeat(14).trim()
+    )
+    .into();
+    let same = runtime.block_on(async {
+        anyhow::Ok((
+            vectors(&sandboxed_call(&sandboxed, &body).await?)?,
+            vectors(&native.call(&body).await?)?,
+        ))
+    })?;
+    ensure!(same.0 == same.1, "the two ways give different vectors");
+
+    for clients in [1, 32] {
+        let mut pairs = Vec::new();
+        for _ in 0..ROUNDS {
+            let components = runtime.block_on(load(clients, |()| {
+                let (service, body) = (sandboxed.clone(), body.clone());
+                async move { sandboxed_call(&service, &body).await }
+            }))?;
+            let compiled = runtime.block_on(load(clients, |()| {
+                let (native, body) = (native.clone(), body.clone());
+                async move { native.call(&body).await }
+            }))?;
+            pairs.push((components, compiled));
+        }
+        report(clients, &pairs);
+    }
+    Ok(())
+}
+
+/// Requests a second, and the median latency.
+struct Round {
+    per_s: f64,
+    p50: Duration,
+}
+
+async fn load<F, T>(clients: usize, call: impl Fn(()) -> F) -> Result<Round>
+where
+    F: Future<Output = Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let begin = Instant::now();
+    let mut running = tokio::task::JoinSet::new();
+    let mut latencies = Vec::new();
+    for _ in 0..clients {
+        running.spawn(timed(call(())));
+    }
+    while let Some(done) = running.join_next().await {
+        latencies.push(done??);
+        if begin.elapsed() < ROUND {
+            running.spawn(timed(call(())));
+        }
+    }
+    let per_s = latencies.len() as f64 / begin.elapsed().as_secs_f64();
+    latencies.sort();
+    Ok(Round {
+        per_s,
+        p50: latencies[latencies.len() / 2],
+    })
+}
+
+async fn timed<T>(call: impl Future<Output = Result<T>>) -> Result<Duration> {
+    let begin = Instant::now();
+    call.await?;
+    Ok(begin.elapsed())
+}
+
+fn report(clients: usize, pairs: &[(Round, Round)]) {
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let tax = median(
+        pairs
+            .iter()
+            .map(|(c, n)| 100.0 * (1.0 - c.per_s / n.per_s))
+            .collect(),
+    );
+    let us = |round: &Round| round.p50.as_secs_f64() * 1e6;
+    let added = median(pairs.iter().map(|(c, n)| us(c) - us(n)).collect());
+    let components = median(pairs.iter().map(|(c, _)| c.per_s).collect());
+    let compiled = median(pairs.iter().map(|(_, n)| n.per_s).collect());
+    println!(
+        "sandbox tax, {clients} clients, 16 tokens: components {components:.1}/s, native \
+         {compiled:.1}/s; throughput tax {tax:.1} %, p50 latency {added:+.0} us \
+         (medians of {} alternating rounds)",
+        pairs.len()
+    );
+}
+
+fn sandboxed(bundle: &Bundle, device: &Device, options: &SchedulerOptions) -> Result<Service> {
+    let sandbox = Sandbox::new(SandboxLimits::default())?;
+    let metrics = Arc::new(Metrics::new());
+    let loader = Loader::new(device.clone(), sandbox, metrics, options.clone());
+    Service::new(
+        vec![Arc::new(loader.deploy(bundle)?)],
+        RequestLimits::default(),
+    )
+}
+
+async fn sandboxed_call(service: &Service, body: &str) -> Result<Vec<u8>> {
+    let call = Call {
+        endpoint: ENDPOINT,
+        body: body.to_owned().into(),
+        request_id: "bench".into(),
+        arrived: Instant::now(),
+    };
+    let answer = service
+        .embed(call)
+        .await
+        .map_err(|error| anyhow!("{error}"))?;
+    ensure!(answer.status == 200, "status {}", answer.status);
+    Ok(answer.chunks.concat())
+}
+
+/// The embeddings of an answer, as text.
+fn vectors(body: &[u8]) -> Result<serde_json::Value> {
+    let answer: serde_json::Value = serde_json::from_slice(body)?;
+    Ok(answer["data"].clone())
+}
+
+/// The same life of a request, without a sandbox in it.
+struct Native {
+    template: Arc<Environment>,
+    tokenizer: TextTokenizer,
+    scheduler: Scheduler,
+}
+
+impl Native {
+    fn new(bundle: &Bundle, device: &Device, options: &SchedulerOptions) -> Result<Self> {
+        let weights = Weights::open(device, &bundle.weights_dir, DType::F32)?;
+        let context = Context {
+            device: device.clone(),
+            account: Account::new(4 << 30),
+        };
+        let environment = |role: &serde_json::Value| {
+            Arc::new(Environment {
+                context: context.clone(),
+                weights: weights.clone(),
+                checkpoint: bundle.checkpoint_config.clone(),
+                role: role.to_string(),
+            })
+        };
+        let for_model = environment(&bundle.role_config.model);
+        let for_pooling = environment(&bundle.role_config.pooling);
+        let (model, info) = enter(for_model.clone(), Bert::load).map_err(|e| anyhow!(e))?;
+        let (pooling, _) = enter(for_pooling.clone(), || Standard::load(info.hidden_size))
+            .map_err(|e| anyhow!(e))?;
+        let back = NativeBack {
+            device: device.clone(),
+            for_model,
+            model,
+            for_pooling,
+            pooling,
+        };
+        Ok(Self {
+            template: environment(&bundle.role_config.template),
+            tokenizer: TextTokenizer::from_dir(&bundle.weights_dir)?,
+            scheduler: Scheduler::start(options.clone(), Box::new(back), Arc::new(Unobserved)),
+        })
+    }
+
+    async fn call(&self, body: &str) -> Result<Vec<u8>> {
+        let begin = Instant::now();
+        let refused = |error: tenon_sdk::types::ApiError| anyhow!(error.message);
+        let request = OpenAi::parse(ENDPOINT.into(), body.as_bytes().to_vec()).map_err(refused)?;
+        let options = RenderOptions {
+            prompt_name: request.prompt_name,
+            instruction: request.instruction,
+            add_special_tokens: request.add_special_tokens,
+        };
+        let rendered = enter(self.template.clone(), || {
+            Plain::render(request.inputs, options)
+        })
+        .map_err(refused)?;
+        let mut sequences = Vec::new();
+        for input in &rendered {
+            let segments: Vec<TextSegment<'_>> = input
+                .segments
+                .iter()
+                .filter_map(|segment| match segment {
+                    Segment::Text(text) => Some(TextSegment::Text(text)),
+                    Segment::Tokens(ids) => Some(TextSegment::Tokens(ids)),
+                    Segment::Image(_) => None,
+                })
+                .collect();
+            let encoded = self
+                .tokenizer
+                .encode(&segments, input.add_special_tokens, None)?;
+            sequences.push(Sequence {
+                token_ids: encoded.token_ids,
+                excluded_tokens: 0,
+                dimensions: None,
+            });
+        }
+        let prompt_tokens = sequences.iter().map(|s| s.token_ids.len() as u32).collect();
+        let rows = self
+            .scheduler
+            .submit(sequences, request.priority, None)?
+            .await?;
+        let rows: Vec<Vec<f32>> = rows.into_iter().collect::<Result<_, _>>()?;
+        let encoding = <OpenAi as EncoderGuest>::Encoding::new(ResponseInfo {
+            endpoint: ENDPOINT.into(),
+            model: "model".into(),
+            request_id: "bench".into(),
+            created_s: 0,
+            count: rows.len() as u32,
+            prompt_tokens,
+            elapsed_ms: begin.elapsed().as_secs_f64() * 1e3,
+            state: request.state,
+        });
+        let dimensions = rows.first().map_or(0, Vec::len) as u32;
+        let mut body = encoding.write(Vectors {
+            dimensions,
+            values: rows.concat(),
+        });
+        body.extend(encoding.finish());
+        Ok(body)
+    }
+}
+
+struct NativeBack {
+    device: Device,
+    for_model: Arc<Environment>,
+    model: Bert,
+    for_pooling: Arc<Environment>,
+    pooling: Standard,
+}
+
+impl Executor for NativeBack {
+    fn execute(&mut self, batch: &PackedBatch) -> Result<BatchOutput, ExecuteError> {
+        let device = self.device.clone();
+        let rows = device.install(|| {
+            let input = Batch::packed(batch.token_ids.clone(), &batch.cu_seqlens)?;
+            let hidden = enter(self.for_model.clone(), || self.model.forward(&input))?;
+            let layout = input.layout();
+            let vectors = enter(self.for_pooling.clone(), || {
+                self.pooling.pool(&hidden, &layout, None)
+            })?;
+            vectors.native().to_f32()
+        });
+        let rows = rows.map_err(|error| ExecuteError::Component(error.to_string()))?;
+        let width = rows.len() / batch.sequences();
+        Ok(BatchOutput {
+            rows: rows
+                .chunks_exact(width)
+                .map(|row| Ok(row.to_vec()))
+                .collect(),
+            forward: Duration::ZERO,
+            pooling: Duration::ZERO,
+            sandbox: Duration::ZERO,
+        })
+    }
+}
