@@ -10,24 +10,42 @@ use tenon_tests::http::Connection;
 
 use crate::workload::Workload;
 
-/// What a server did under one load.
-pub struct Measured {
-    /// Vectors a second.
-    pub texts_per_s: f64,
-    /// Tokens a second.
-    pub tokens_per_s: f64,
-    /// Half of the requests took less.
-    pub p50_ms: f64,
-    /// 99 of 100 requests took less.
-    pub p99_ms: f64,
-}
-
-/// What one client saw.
+/// What was answered under one load.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     texts: usize,
     tokens: usize,
     latencies_ms: Vec<f64>,
+    measured: Duration,
+}
+
+impl Seen {
+    /// Adds what another round saw.
+    pub fn add(&mut self, other: Self) {
+        self.texts += other.texts;
+        self.tokens += other.tokens;
+        self.latencies_ms.extend(other.latencies_ms);
+        self.measured += other.measured;
+    }
+
+    /// Vectors a second.
+    pub fn texts_per_s(&self) -> f64 {
+        self.texts as f64 / self.measured.as_secs_f64()
+    }
+
+    /// Tokens a second.
+    pub fn tokens_per_s(&self) -> f64 {
+        self.tokens as f64 / self.measured.as_secs_f64()
+    }
+
+    /// What this share of the requests took at most.
+    pub fn percentile_ms(&self, share: f64) -> f64 {
+        let mut latencies = self.latencies_ms.clone();
+        latencies.sort_by(f64::total_cmp);
+        let last = latencies.len().saturating_sub(1) as f64;
+        let index = (last * share).round() as usize;
+        latencies.get(index).copied().unwrap_or(f64::NAN)
+    }
 }
 
 /// Loads the server with `clients` without a pause, and counts what is answered in the `measure`
@@ -38,7 +56,7 @@ pub fn run(
     clients: usize,
     warm_up: Duration,
     measure: Duration,
-) -> Result<Measured> {
+) -> Result<Seen> {
     let begin = Instant::now() + warm_up;
     let window = begin..begin + measure;
     let seen: Vec<Result<Seen>> = thread::scope(|scope| {
@@ -52,23 +70,10 @@ pub fn run(
     });
     let mut all = Seen::default();
     for seen in seen {
-        let seen = seen?;
-        all.texts += seen.texts;
-        all.tokens += seen.tokens;
-        all.latencies_ms.extend(seen.latencies_ms);
+        all.add(seen?);
     }
-    all.latencies_ms.sort_by(f64::total_cmp);
-    let percentile = |share: f64| {
-        let last = all.latencies_ms.len().saturating_sub(1) as f64;
-        let index = (last * share).round() as usize;
-        all.latencies_ms.get(index).copied().unwrap_or(f64::NAN)
-    };
-    Ok(Measured {
-        texts_per_s: all.texts as f64 / measure.as_secs_f64(),
-        tokens_per_s: all.tokens as f64 / measure.as_secs_f64(),
-        p50_ms: percentile(0.5),
-        p99_ms: percentile(0.99),
-    })
+    all.measured = measure;
+    Ok(all)
 }
 
 fn run_client(

@@ -10,11 +10,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use load::Seen;
 use report::Cell;
-use servers::Running;
+use servers::{Kind, Running};
+use workload::Workload;
 
-/// How long a cell is loaded before it is measured.
-const WARM_UP: Duration = Duration::from_secs(2);
+/// How long a server is loaded before it is measured.
+const WARM_UP: Duration = Duration::from_millis(700);
+/// In how many rounds a cell is measured.
+const ROUNDS: u32 = 4;
+/// Clients of the long packed batches.
+const LONG_CLIENTS: usize = 4;
 
 /// What the command line asks for.
 struct Options {
@@ -35,45 +41,63 @@ fn main() -> Result<()> {
         servers::cpu()
     );
 
-    let mut kinds = vec![servers::Kind::Tenon("f32")];
+    let mut kinds = vec![Kind::Tenon("f32")];
     if has_bf16 {
-        kinds.push(servers::Kind::Tenon("bf16"));
+        kinds.push(Kind::Tenon("bf16"));
     } else {
         println!("SKIPPED bf16: this CPU has no AVX512_BF16");
     }
     if options.peers {
         servers::prepare_peers()?;
-        kinds.extend([servers::Kind::Ort, servers::Kind::Torch]);
+        kinds.extend([Kind::Ort, Kind::Torch]);
     } else {
         println!("SKIPPED peers: run with --peers to install and measure them");
     }
 
+    let mut servers = Vec::new();
+    for kind in kinds {
+        let server = Running::start(kind, threads).with_context(|| format!("{kind}"))?;
+        servers.push((kind, server));
+    }
     let mut cells = Vec::new();
-    let mut long = Vec::new();
-    for kind in &kinds {
-        let server = Running::start(*kind, threads).with_context(|| format!("{kind}"))?;
-        for (workload, clients) in workload::cells() {
-            let measured = load::run(server.address, &workload, clients, WARM_UP, options.measure)?;
-            report::progress(*kind, &workload, clients, &measured);
-            cells.push(Cell {
-                kind: *kind,
-                workload: workload.name,
-                clients,
-                measured,
-            });
-        }
-        let workload = workload::long();
-        let measured = load::run(server.address, &workload, 4, WARM_UP, options.measure)?;
-        long.push((
-            *kind,
-            measured.tokens_per_s * workload::FLOP_PER_TOKEN_OF_LONG / 1e9,
-        ));
+    report::headline();
+    for (workload, clients) in workload::cells() {
+        let measured = measure(&servers, &workload, clients, options.measure)?;
+        measured.iter().for_each(report::row);
+        cells.extend(measured);
+    }
+    let long = measure(&servers, &workload::long(), LONG_CLIENTS, options.measure)?;
+    for (kind, server) in &servers {
         println!("{kind}: resident {}", server.memory());
     }
-    report::table(&cells);
     report::ratios(&cells);
+    drop(servers);
     report::long_batches(&long, peak::f32_gflops(threads));
     Ok(())
+}
+
+/// Loads each server in turn, round after round: what the machine does meanwhile meets all of
+/// them alike.
+fn measure(
+    servers: &[(Kind, Running)],
+    workload: &Workload,
+    clients: usize,
+    time: Duration,
+) -> Result<Vec<Cell>> {
+    let cell = |(kind, _): &(Kind, Running)| Cell {
+        kind: *kind,
+        workload: workload.name,
+        clients,
+        seen: Seen::default(),
+    };
+    let mut cells: Vec<Cell> = servers.iter().map(cell).collect();
+    for _ in 0..ROUNDS {
+        for (cell, (_, server)) in cells.iter_mut().zip(servers) {
+            let seen = load::run(server.address, workload, clients, WARM_UP, time / ROUNDS)?;
+            cell.seen.add(seen);
+        }
+    }
+    Ok(cells)
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options> {

@@ -1,8 +1,8 @@
 //! Tables of what was measured.
 
-use crate::load::Measured;
+use crate::load::Seen;
 use crate::servers::Kind;
-use crate::workload::Workload;
+use crate::workload::FLOP_PER_TOKEN_OF_LONG;
 
 /// One server under one load.
 pub struct Cell {
@@ -12,38 +12,30 @@ pub struct Cell {
     pub workload: &'static str,
     /// Concurrent clients.
     pub clients: usize,
-    /// What it did.
-    pub measured: Measured,
+    /// What it answered.
+    pub seen: Seen,
 }
 
-/// Says what was just measured.
-pub fn progress(kind: Kind, workload: &Workload, clients: usize, measured: &Measured) {
-    println!("{}", row(kind, workload.name, clients, measured));
-}
-
-/// Everything measured.
-pub fn table(cells: &[Cell]) {
+/// The headline of [`row`]s.
+pub fn headline() {
     println!(
         "\n{:<16} {:<16} {:>7} {:>9} {:>10} {:>9} {:>9}",
         "server", "workload", "clients", "texts/s", "tokens/s", "p50 ms", "p99 ms"
     );
-    for cell in cells {
-        println!(
-            "{}",
-            row(cell.kind, cell.workload, cell.clients, &cell.measured)
-        );
-    }
 }
 
-fn row(kind: Kind, workload: &str, clients: usize, measured: &Measured) -> String {
-    format!(
-        "{:<16} {workload:<16} {clients:>7} {:>9.1} {:>10.0} {:>9.2} {:>9.2}",
-        kind.to_string(),
-        measured.texts_per_s,
-        measured.tokens_per_s,
-        measured.p50_ms,
-        measured.p99_ms,
-    )
+/// What was just measured.
+pub fn row(cell: &Cell) {
+    println!(
+        "{:<16} {:<16} {:>7} {:>9.1} {:>10.0} {:>9.2} {:>9.2}",
+        cell.kind.to_string(),
+        cell.workload,
+        cell.clients,
+        cell.seen.texts_per_s(),
+        cell.seen.tokens_per_s(),
+        cell.seen.percentile_ms(0.5),
+        cell.seen.percentile_ms(0.99),
+    );
 }
 
 /// This server against the best peer of each load: throughput and median latency.
@@ -58,38 +50,46 @@ pub fn ratios(cells: &[Cell]) {
         let peers: Vec<&Cell> = cells.iter().filter(is_peer).filter(same).collect();
         let most = peers
             .iter()
-            .map(|cell| cell.measured.texts_per_s)
+            .map(|cell| cell.seen.texts_per_s())
             .fold(0.0, f64::max);
         let least = peers
             .iter()
-            .map(|cell| cell.measured.p50_ms)
+            .map(|cell| cell.seen.percentile_ms(0.5))
             .fold(f64::INFINITY, f64::min);
         println!(
             "{:<16} {:<16} {:>7} {:>7.2}x texts/s {:>7.2}x p50",
             own.kind.to_string(),
             own.workload,
             own.clients,
-            own.measured.texts_per_s / most,
-            own.measured.p50_ms / least,
+            own.seen.texts_per_s() / most,
+            own.seen.percentile_ms(0.5) / least,
         );
     }
 }
 
 /// The share of the machine's peak in long packed batches.
-pub fn long_batches(long: &[(Kind, f64)], f32_peak: Option<f64>) {
+pub fn long_batches(cells: &[Cell], f32_peak: Option<f64>) {
     println!("\nlong packed batches (32 texts of 256 tokens a request, over HTTP)");
-    for (kind, gflops) in long {
+    for cell in cells {
+        let gflops = cell.seen.tokens_per_s() * FLOP_PER_TOKEN_OF_LONG / 1e9;
         let share = match f32_peak {
             Some(peak) => {
-                let peak = if *kind == Kind::Tenon("bf16") {
-                    2.0 * peak
+                let times = if cell.kind == Kind::Tenon("bf16") {
+                    2.0
                 } else {
-                    peak
+                    1.0
                 };
-                format!("{:.0} % of {peak:.1}", 100.0 * gflops / peak)
+                format!(
+                    "{:.0} % of {:.1}",
+                    100.0 * gflops / (times * peak),
+                    times * peak
+                )
             }
             None => "SKIPPED share: the peak was not measured".into(),
         };
-        println!("{:<16} {gflops:>7.1} GFLOP/s, {share}", kind.to_string());
+        println!(
+            "{:<16} {gflops:>7.1} GFLOP/s, {share}",
+            cell.kind.to_string()
+        );
     }
 }

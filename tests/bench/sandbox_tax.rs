@@ -1,12 +1,12 @@
 //! What the sandbox costs: the same requests through the same guest code, as components
 //! and compiled natively, in one process and in alternating rounds.
 //!
-//! Usage: `tenon-sandbox-tax MODEL_DIRECTORY`; `cargo xtask bench` runs it.
+//! `cargo xtask bench` runs it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use api_openai::OpenAi;
 use model_bert::Bert;
 use pooling_standard::Standard;
@@ -28,16 +28,14 @@ use tenon_sdk::response_encoder::{
 use tenon_sdk::template::{Guest as _, RenderOptions, Segment};
 use tenon_sdk::{Model as _, Pooling as _};
 use tenon_tensor::{Account, Context, DType, Device, Weights};
+use tenon_tests::server::default_model;
 
 const ENDPOINT: &str = "/v1/embeddings";
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(2);
 
 fn main() -> Result<()> {
-    let dir = std::env::args()
-        .nth(1)
-        .context("usage: tenon-sandbox-tax MODEL_DIRECTORY")?;
-    let bundle = tenon::bundles::from_directory(dir.as_ref(), Some("model"))?;
+    let bundle = tenon::bundles::from_directory(default_model(), Some("model"))?;
     let device = Device::cpu(tenon_tensor::available_cpus())?;
     let options = SchedulerOptions::default();
     let sandboxed = Arc::new(sandboxed(&bundle, &device, &options)?);

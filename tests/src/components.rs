@@ -8,6 +8,11 @@ use wit_parser::Resolve;
 
 use crate::checkpoint::{HIDDEN, MAX_TOKENS, vocabulary};
 
+/// How many rows the batch has that the host runs before it serves.
+const PROBE_ROWS: usize = 2;
+/// The weight that the faulty model looks tokens up in.
+const EMBEDDING: &str = "embeddings.word_embeddings.weight";
+
 /// A role of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -54,6 +59,38 @@ impl Role {
         }
     }
 
+    /// The core module's imports: what a model and a pooling policy need to work as long as
+    /// a batch has no more rows than the one that is run at start.
+    fn imports(self) -> &'static str {
+        match self {
+            Self::RequestParser | Self::Template | Self::ResponseEncoder => "",
+            Self::Model => {
+                r#"(import "tenon:embed/weights@0.1.0" "get"
+                     (func $get (param i32 i32 i32 i32 i32)))
+                   (import "tenon:embed/batches@0.1.0" "[method]batch.token-ids"
+                     (func $token_ids (param i32) (result i32)))
+                   (import "tenon:embed/batches@0.1.0" "[resource-drop]batch"
+                     (func $drop_batch (param i32)))
+                   (import "tenon:embed/tensor@0.1.0" "[method]indices.len"
+                     (func $len (param i32) (result i32)))
+                   (import "tenon:embed/tensor@0.1.0" "[resource-drop]indices"
+                     (func $drop_indices (param i32)))
+                   (import "tenon:embed/tensor@0.1.0" "embedding"
+                     (func $embedding (param i32 i32 i32 i32 i32)))"#
+            }
+            Self::Pooling => {
+                r#"(import "tenon:embed/tensor@0.1.0" "[method]layout.rows"
+                     (func $rows (param i32) (result i32)))
+                   (import "tenon:embed/tensor@0.1.0" "[resource-drop]tensor"
+                     (func $drop_tensor (param i32)))
+                   (import "tenon:embed/tensor@0.1.0" "[resource-drop]layout"
+                     (func $drop_layout (param i32)))
+                   (import "tenon:embed/tensor@0.1.0" "segment-pool"
+                     (func $segment_pool (param i32 i32 i32 i32)))"#
+            }
+        }
+    }
+
     /// The core module's exports, each with `fault` as the body of what a request runs.
     fn exports(self, fault: &str) -> String {
         match self {
@@ -66,16 +103,43 @@ impl Role {
                      (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {fault})"#
             ),
             Self::Model => format!(
-                r#"(func (export "tenon:embed/model@0.1.0#load") (result i32) (i32.const 64))
-                   (func (export "tenon:embed/model@0.1.0#forward") (param i32) (result i32) {fault})
-                   (data (i32.const 64) "{}")"#,
-                words(&[0, HIDDEN, 1, MAX_TOKENS, vocabulary()])
+                r#"(global $table (mut i32) (i32.const 0))
+                   (data (i32.const 64) "{info}")
+                   (data (i32.const 128) "{EMBEDDING}")
+                   (data (i32.const 256) "{shape}")
+                   (func (export "tenon:embed/model@0.1.0#load") (result i32)
+                     (call $get (i32.const 128) (i32.const {name_len}) (i32.const 256)
+                       (i32.const 2) (i32.const 512))
+                     (if (i32.load8_u (i32.const 512)) (then (unreachable)))
+                     (global.set $table (i32.load (i32.const 516)))
+                     (i32.const 64))
+                   (func (export "tenon:embed/model@0.1.0#forward") (param $batch i32) (result i32)
+                     (local $ids i32)
+                     (local.set $ids (call $token_ids (local.get $batch)))
+                     (call $drop_batch (local.get $batch))
+                     (if (i32.gt_u (call $len (local.get $ids)) (i32.const {PROBE_ROWS}))
+                       (then (return {fault})))
+                     (call $embedding (global.get $table) (local.get $ids) (i32.const 0)
+                       (i32.const 0) (i32.const 512))
+                     (call $drop_indices (local.get $ids))
+                     (i32.const 512))"#,
+                info = words(&[0, HIDDEN, 1, MAX_TOKENS, vocabulary()]),
+                shape = words(&[vocabulary(), HIDDEN]),
+                name_len = EMBEDDING.len(),
             ),
             Self::Pooling => format!(
-                r#"(func (export "tenon:embed/pooling@0.1.0#load") (param i32) (result i32) (i32.const 64))
+                r#"(data (i32.const 64) "{}")
+                   (func (export "tenon:embed/pooling@0.1.0#load") (param i32) (result i32)
+                     (i32.const 64))
                    (func (export "tenon:embed/pooling@0.1.0#pool")
-                     (param i32 i32 i32 i32) (result i32) {fault})
-                   (data (i32.const 64) "{}")"#,
+                     (param $hidden i32) (param $layout i32) (param i32 i32) (result i32)
+                     (if (i32.gt_u (call $rows (local.get $layout)) (i32.const {PROBE_ROWS}))
+                       (then (return {fault})))
+                     (call $segment_pool (local.get $hidden) (local.get $layout) (i32.const 0)
+                       (i32.const 512))
+                     (call $drop_tensor (local.get $hidden))
+                     (call $drop_layout (local.get $layout))
+                     (i32.const 512))"#,
                 words(&[0, HIDDEN, 0, 0, 0])
             ),
             Self::ResponseEncoder => format!(
@@ -121,12 +185,13 @@ pub const FAULTS: [Fault; 5] = [
 impl Fault {
     fn body(self) -> &'static str {
         match self {
-            Self::Trap => "unreachable",
-            Self::Loop => "(loop $again (br $again)) unreachable",
+            Self::Trap => "(unreachable)",
+            Self::Loop => "(block (result i32) (loop $again (br $again)) unreachable)",
             Self::OverAllocate => {
-                "(loop $again
-                   (br_if $again (i32.ne (memory.grow (i32.const 256)) (i32.const -1))))
-                 unreachable"
+                "(block (result i32)
+                   (loop $again
+                     (br_if $again (i32.ne (memory.grow (i32.const 256)) (i32.const -1))))
+                   unreachable)"
             }
             Self::Recurse => "(call $recurse (i32.const 0))",
             Self::WildPointer => "(i32.const 0x7ffffff0)",
@@ -138,6 +203,7 @@ impl Fault {
 pub fn write_faulty(role: Role, fault: Fault, path: &Path) {
     let text = format!(
         r#"(module
+             {}
              (memory (export "memory") 1)
              (global $free (mut i32) (i32.const 4096))
              (func $recurse (param i32) (result i32)
@@ -150,6 +216,7 @@ pub fn write_faulty(role: Role, fault: Fault, path: &Path) {
                (global.set $free (i32.add (local.get $start) (local.get $size)))
                (local.get $start))
              {})"#,
+        role.imports(),
         role.exports(fault.body())
     );
     let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));

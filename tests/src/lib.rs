@@ -5,5 +5,6 @@ pub mod checkpoint;
 pub mod components;
 pub mod goldens;
 pub mod http;
+pub mod hub;
 pub mod server;
 pub mod tools;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use steps::{cargo, guest_target, replace_with};
+use steps::{cargo, guest_target, replace_with, step};
 
 const HELP: &str = "\
 usage: cargo xtask COMMAND
@@ -65,14 +65,11 @@ fn serve(arguments: &[String]) -> Result<()> {
 
 fn bench(arguments: &[String]) -> Result<()> {
     build()?;
-    cargo(&[
-        "build",
-        "--release",
-        "-p",
-        "tenon-tests",
-        "--bin",
-        "tenon-bench",
-    ])
-    .run()?;
-    replace_with(&steps::binary("tenon-bench"), arguments)
+    let programs = ["tenon-bench", "tenon-sandbox-tax"];
+    let mut build = vec!["build", "--release", "-p", "tenon-tests"];
+    build.extend(programs.iter().flat_map(|program| ["--bin", program]));
+    cargo(&build).run()?;
+    let [load, tax] = programs.map(steps::binary);
+    step(load, arguments).run()?;
+    step(tax, &[""; 0]).run()
 }

@@ -14,6 +14,7 @@ use crate::batch::{Executor as _, PackedBatch, Sequence};
 use crate::bundles::{Bundle, ComponentSource, ServedDtype, builtin};
 use crate::http::service::ModelCard;
 use crate::observability::Metrics;
+use crate::role::Role;
 use crate::sandbox::{
     BackHalf, Component, FrontBundle, FrontRoles, OnFailure, RoleConfig, Sandbox,
 };
@@ -68,21 +69,23 @@ impl Loader {
 
         progress.set_message("compiling components");
         let checkpoint: Arc<str> = bundle.checkpoint_config.as_str().into();
-        let part = |source: &ComponentSource, role: &serde_json::Value| {
+        let part = |role: Role| {
+            let component = self
+                .component(bundle.roles.get(role))
+                .with_context(|| format!("the role {role}"))?;
             let config = RoleConfig {
                 checkpoint: checkpoint.clone(),
-                role: role.to_string().into(),
+                role: bundle.role_config.get(role).to_string().into(),
             };
-            anyhow::Ok((self.component(source)?, config))
+            anyhow::Ok((component, config))
         };
-        let (roles, config) = (&bundle.roles, &bundle.role_config);
         let front = FrontRoles {
-            parser: part(&roles.request_parser, &config.request_parser)?,
-            template: part(&roles.template, &config.template)?,
-            encoder: part(&roles.response_encoder, &config.response_encoder)?,
+            parser: part(Role::RequestParser)?,
+            template: part(Role::Template)?,
+            encoder: part(Role::ResponseEncoder)?,
         };
-        let model = part(&roles.model, &config.model)?;
-        let pooling = part(&roles.pooling, &config.pooling)?;
+        let model = part(Role::Model)?;
+        let pooling = part(Role::Pooling)?;
         let front = FrontBundle::new(&self.sandbox, &bundle.name, front, tokenizer.clone())?;
 
         let on_failure = self.on_failure();
@@ -148,7 +151,7 @@ impl Loader {
         })
     }
 
-    /// Logs a component's failure once, and counts it.
+    /// Logs a component's failure, and counts it.
     fn on_failure(&self) -> OnFailure {
         let metrics = self.metrics.clone();
         Arc::new(move |failure| {

@@ -1,7 +1,7 @@
 //! `bundle.toml`: says explicitly what a folder would say of itself, and replaces roles.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -30,7 +30,9 @@ pub fn from_manifest(path: &Path) -> Result<Bundle, BundleError> {
     let manifest: Manifest =
         toml::from_str(&json::read_text(path)?).map_err(|error| BundleError::new(path, error))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut bundle = from_directory(&folder.join(&manifest.weights), manifest.name.as_deref())?;
+    // Without the `.` of "./model".
+    let beside = |file: &Path| -> PathBuf { folder.join(file).components().collect() };
+    let mut bundle = from_directory(&beside(manifest.weights.as_ref()), manifest.name.as_deref())?;
     bundle.aliases = manifest.aliases;
     bundle.dtype = manifest.dtype;
     for (key, source) in manifest.roles {
@@ -39,13 +41,13 @@ pub fn from_manifest(path: &Path) -> Result<Bundle, BundleError> {
             Some(name) if builtin::component(name).is_some() => {
                 ComponentSource::Builtin(name.into())
             }
-            Some(name) => {
+            Some(_) => {
                 return Err(refuse(format!(
-                    "roles.{key}: no built-in component is named {name:?}; there are {}",
+                    "roles.{key}: {source:?} is no built-in component; there are {}",
                     builtin::names().join(", ")
                 )));
             }
-            None => ComponentSource::File(folder.join(source)),
+            None => ComponentSource::File(beside(source.as_ref())),
         };
     }
     for (key, table) in manifest.config {

@@ -48,7 +48,7 @@ impl TransformerSettings {
 /// notes of versions.
 #[derive(Debug, Default, Deserialize)]
 pub struct Prompts {
-    /// Prompts by name.
+    /// Prompts by name; an empty one is as good as none, but may be asked for.
     #[serde(default)]
     pub prompts: BTreeMap<String, String>,
     /// The prompt of a request that names none.
@@ -61,9 +61,7 @@ impl Prompts {
     /// Reads the file of a checkpoint's folder, if there is one.
     pub fn read(dir: &Path) -> Result<Self, BundleError> {
         let path = dir.join("config_sentence_transformers.json");
-        let mut settings: Self = json::read_optional(&path)?;
-        // Version 5 writes empty prompts for query and document where there are none.
-        settings.prompts.retain(|_, prompt| !prompt.is_empty());
+        let settings: Self = json::read_optional(&path)?;
         if let Some(name) = &settings.default_prompt_name
             && !settings.prompts.contains_key(name)
         {

