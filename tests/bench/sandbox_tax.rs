@@ -195,7 +195,6 @@ impl Native {
         let (pooling, _) = enter(for_pooling.clone(), || Standard::load(info.hidden_size))
             .map_err(|e| anyhow!(e))?;
         let back = NativeBack {
-            device: device.clone(),
             for_model,
             model,
             for_pooling,
@@ -268,7 +267,6 @@ impl Native {
 }
 
 struct NativeBack {
-    device: Device,
     for_model: Arc<Environment>,
     model: Bert,
     for_pooling: Arc<Environment>,
@@ -277,8 +275,7 @@ struct NativeBack {
 
 impl Executor for NativeBack {
     fn execute(&mut self, batch: &PackedBatch) -> Result<BatchOutput, ExecuteError> {
-        let device = self.device.clone();
-        let rows = device.install(|| {
+        let run = || {
             let input = Batch::packed(batch.token_ids.clone(), &batch.cu_seqlens)?;
             let hidden = enter(self.for_model.clone(), || self.model.forward(&input))?;
             let layout = input.layout();
@@ -286,8 +283,8 @@ impl Executor for NativeBack {
                 self.pooling.pool(&hidden, &layout, None)
             })?;
             vectors.native().to_f32()
-        });
-        let rows = rows.map_err(|error| ExecuteError::Component(error.to_string()))?;
+        };
+        let rows = run().map_err(|error| ExecuteError::Component(error.to_string()))?;
         let width = rows.len() / batch.sequences();
         Ok(BatchOutput {
             rows: rows

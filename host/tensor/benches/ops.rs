@@ -18,12 +18,10 @@ fn main() {
         device,
         account: Account::new(8 << 30),
     };
-    ctx.device.clone().install(|| {
-        linear(&ctx);
-        attention(&ctx);
-        rows(&ctx);
-        forward(&ctx);
-    });
+    linear(&ctx);
+    attention(&ctx);
+    rows(&ctx);
+    forward(&ctx);
 }
 
 /// The least seconds of a call, of runs that take half a second together.

@@ -61,13 +61,6 @@ impl Device {
         self.cpu_device().threads()
     }
 
-    /// Runs `body` on one of the device's threads. Operations called in it hand work to the
-    /// other threads at once, where an operation called from elsewhere first has to wake
-    /// them: a forward pass belongs into one call of this.
-    pub fn install<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
-        self.cpu_device().install(body)
-    }
-
     pub(crate) fn cpu_device(&self) -> &Arc<CpuDevice> {
         let Backend::Cpu(cpu) = &self.backend;
         cpu

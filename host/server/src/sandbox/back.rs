@@ -110,9 +110,8 @@ impl Executor for BackHalf {
     fn execute(&mut self, batch: &PackedBatch) -> Result<BatchOutput, ExecuteError> {
         let mut live = self.take_live()?;
         let recipe = &self.recipe;
-        // On a thread of the device, so that operations need not change threads. A panic
-        // of an operation costs its batch and the store that it left half done.
-        let run = AssertUnwindSafe(|| recipe.device().install(|| live.run(recipe, batch)));
+        // A panic of an operation costs its batch and the store that it left half done.
+        let run = AssertUnwindSafe(|| live.run(recipe, batch));
         let result = catch_unwind(run).unwrap_or_else(|_| Err(recipe.panicked()));
         match result {
             Ok(output) => {

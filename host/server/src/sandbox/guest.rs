@@ -1,6 +1,8 @@
 //! The part of a store's state that both halves have: memory, time, handles, WASI, log.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
@@ -151,6 +153,15 @@ pub fn begin<T: HasGuest>(
     guest.host_time = Duration::ZERO;
     guest.budget = budget;
     store.set_epoch_deadline(1);
+}
+
+/// Runs a call under an exclusive budget to its end. It is made of futures so that it has a
+/// stack of its own, which it may overflow; nothing that it can reach ever waits.
+pub fn run<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(wasmtime::Error::msg("it waits for what never comes")),
+    }
 }
 
 /// Limits the sum over all memories and all tables of a store.

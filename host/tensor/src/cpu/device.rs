@@ -1,10 +1,11 @@
 //! The processor as a device: its threads, its instructions, its buffers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Level;
 use super::buffer::{Buffer, BufferPool};
+use super::team::Team;
 use crate::Account;
 use crate::error::{Error, Result, bail};
 
@@ -21,7 +22,7 @@ pub(super) const ELEMENT_COST: usize = 8;
 /// Threads, instruction level and buffer pool.
 pub(crate) struct CpuDevice {
     level: Level,
-    threads: rayon::ThreadPool,
+    team: Team,
     buffers: Arc<BufferPool>,
 }
 
@@ -41,14 +42,11 @@ impl CpuDevice {
                 level.name()
             );
         }
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("tensor-{index}"))
-            .build()
+        let team = Team::new(threads)
             .map_err(|error| Error::Other(format!("device: cannot start threads: {error}")))?;
         Ok(Self {
             level,
-            threads,
+            team,
             buffers: Arc::default(),
         })
     }
@@ -60,12 +58,7 @@ impl CpuDevice {
 
     /// How many threads there are.
     pub fn threads(&self) -> usize {
-        self.threads.current_num_threads()
-    }
-
-    /// Runs `body` on one of the threads.
-    pub fn install<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
-        self.threads.install(body)
+        self.team.members()
     }
 
     /// A buffer of `len` elements with arbitrary contents, charged to the account.
@@ -82,7 +75,7 @@ impl CpuDevice {
             return (0..items).for_each(|item| body(0, item));
         }
         let next = AtomicUsize::new(0);
-        let work = |thread| {
+        self.team.run(threads - 1, &|thread| {
             loop {
                 let item = next.fetch_add(1, Relaxed);
                 if item >= items {
@@ -90,15 +83,6 @@ impl CpuDevice {
                 }
                 body(thread, item);
             }
-        };
-        self.threads.install(|| {
-            rayon::scope(|scope| {
-                let work = &work;
-                for thread in 1..threads {
-                    scope.spawn(move |_| work(thread));
-                }
-                work(0);
-            });
         });
     }
 
@@ -111,19 +95,24 @@ impl CpuDevice {
         cost: usize,
         body: impl Fn(usize, &mut [f32]) + Sync,
     ) {
-        use rayon::prelude::*;
         let rows = out.len() / width;
-        if self.threads() == 1 || rows.saturating_mul(cost) < INLINE_COST {
+        let total = rows.saturating_mul(cost);
+        if self.threads() == 1 || total < INLINE_COST {
             return body(0, out);
         }
         let part_rows = rows
             .div_ceil(4 * self.threads())
             .max(INLINE_COST / 8 / cost.max(1))
             .max(1);
-        self.threads.install(|| {
-            out.par_chunks_mut(part_rows * width)
-                .enumerate()
-                .for_each(|(part, rows)| body(part * part_rows, rows));
+        let parts = out.chunks_mut(part_rows * width).enumerate();
+        let count = parts.len();
+        let parts = Mutex::new(parts);
+        self.parallel(count, total, |_, _| {
+            // A part that panicked is gone; the others are whole.
+            let part = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+            if let Some((part, rows)) = part {
+                body(part * part_rows, rows);
+            }
         });
     }
 }

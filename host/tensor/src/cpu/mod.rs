@@ -20,6 +20,7 @@ mod pack;
 mod pooling;
 mod portable;
 mod simd;
+mod team;
 mod tile;
 
 pub(crate) use attention::{Attention, attention};

@@ -1,8 +1,6 @@
 //! A back-half store whose components are loaded, and how it is made.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tenon_tensor::{Account, Context, Device, SequenceLayout, Tensor, Weights};
@@ -19,7 +17,7 @@ use crate::role::Role;
 use crate::sandbox::compile::Component;
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::failure::{ComponentFailure, LoadError, clip, reason};
-use crate::sandbox::guest::{Budget, Guest, begin, store};
+use crate::sandbox::guest::{Budget, Guest, begin, run, store};
 use crate::sandbox::link::Linked;
 
 /// All that a store is built of, again and again.
@@ -139,11 +137,6 @@ impl Recipe {
     /// The bundle's name.
     pub fn bundle(&self) -> &str {
         &self.bundle
-    }
-
-    /// The device that runs its operations.
-    pub fn device(&self) -> &Device {
-        &self.device
     }
 
     /// What is said of a batch in which the host panicked.
@@ -389,14 +382,5 @@ impl Live {
         table.delete(hidden)?;
         table.delete(layout)?;
         Ok(table.delete(vectors?)?)
-    }
-}
-
-/// Runs a call to its end. It is made of futures so that it has a stack of its own, which
-/// it may overflow; nothing that a back-half component can reach ever waits.
-fn run<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
-    match pin!(call).poll(&mut TaskContext::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(wasmtime::Error::msg("it waits for what never comes")),
     }
 }

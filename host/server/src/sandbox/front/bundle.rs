@@ -18,7 +18,7 @@ use crate::role::Role;
 use crate::sandbox::compile::Component;
 use crate::sandbox::engine::Sandbox;
 use crate::sandbox::failure::{FrontError, LoadError, clip, reason};
-use crate::sandbox::guest::{Budget, Guest, begin, store};
+use crate::sandbox::guest::{Budget, Guest, begin, run, store};
 use crate::sandbox::link::Linked;
 
 /// Values that the response-encoder is given at a time, in whole rows: 256 KiB.
@@ -59,7 +59,7 @@ impl FrontBundle {
         tokenizer: Arc<TextTokenizer>,
     ) -> Result<Self, LoadError> {
         let bundle: &Arc<str> = &bundle.into();
-        Ok(Self {
+        let front = Self {
             parser: Linked::new(
                 sandbox,
                 bundle,
@@ -86,7 +86,32 @@ impl FrontBundle {
             )?,
             sandbox: sandbox.clone(),
             tokenizer,
-        })
+        };
+        front.try_out(&front.parser, async |pre, store| {
+            pre.instantiate_async(store).await.map(drop)
+        })?;
+        front.try_out(&front.template, async |pre, store| {
+            pre.instantiate_async(store).await.map(drop)
+        })?;
+        front.try_out(&front.encoder, async |pre, store| {
+            pre.instantiate_async(store).await.map(drop)
+        })?;
+        Ok(front)
+    }
+
+    /// Instantiates a component once, which also checks the types of what it exports.
+    fn try_out<P>(
+        &self,
+        linked: &Linked<P>,
+        instantiate: impl AsyncFnOnce(&P, &mut Store<FrontState>) -> wasmtime::Result<()>,
+    ) -> Result<(), LoadError> {
+        let limits = &self.sandbox.limits;
+        let tried = self.store(linked).and_then(|mut store| {
+            let budget = Budget::exclusive(limits, limits.front_time);
+            begin(&mut store, limits, &linked.label, budget);
+            run(instantiate(&linked.pre, &mut store))
+        });
+        tried.map_err(|error| linked.refusal(reason(&error)))
     }
 
     /// What tells its parser from another: the digest of the component.
@@ -224,18 +249,24 @@ impl FrontBundle {
             .await
             .map_err(|_| FrontError::Busy)?
             .map_err(|_| FrontError::Busy)?;
-        let state = FrontState {
-            guest: Guest::new(limits),
-            config: linked.config.clone(),
-            tokenizer: self.tokenizer.clone(),
-        };
-        let mut store =
-            store(&self.sandbox.engine, limits, state).map_err(|error| failure(linked, &error))?;
+        let mut store = self
+            .store(linked)
+            .map_err(|error| failure(linked, &error))?;
         self.begin(&mut store, linked);
         Ok(RequestStore {
             store,
             _place: place,
         })
+    }
+
+    fn store<P>(&self, linked: &Linked<P>) -> wasmtime::Result<Store<FrontState>> {
+        let limits = &self.sandbox.limits;
+        let state = FrontState {
+            guest: Guest::new(limits),
+            config: linked.config.clone(),
+            tokenizer: self.tokenizer.clone(),
+        };
+        store(&self.sandbox.engine, limits, state)
     }
 
     fn begin<P>(&self, store: &mut Store<FrontState>, linked: &Linked<P>) {
