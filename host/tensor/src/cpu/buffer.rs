@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::memory::{LINE, Slabs, Words};
 use crate::Account;
 use crate::error::{Result, bail};
-
-/// Elements in a cache line; every buffer begins on one.
-const LINE: usize = 16;
 
 /// Bytes that the pool keeps for the next buffers. Enough for the activations of a large
 /// batch, so that they are not unmapped and faulted in again for every operation.
@@ -19,14 +17,14 @@ const CACHED_LIMIT: usize = 64;
 /// Allocations that wait for their next use, the longest waiting first.
 #[derive(Default)]
 pub(super) struct BufferPool {
-    cached: Mutex<VecDeque<Vec<f32>>>,
+    cached: Mutex<VecDeque<Words>>,
 }
 
 impl BufferPool {
     /// The best fitting allocation of at least `len` elements, and less than twice that.
-    fn take(&self, len: usize) -> Option<Vec<f32>> {
+    fn take(&self, len: usize) -> Option<Words> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |data: &Vec<f32>| data.len() >= len && data.len() / 2 <= len;
+        let fits = |data: &Words| data.len() >= len && data.len() / 2 <= len;
         let (index, _) = cached
             .iter()
             .enumerate()
@@ -36,7 +34,7 @@ impl BufferPool {
     }
 
     /// Keeps an allocation, and lets those go that waited longest where it gets too much.
-    fn put(&self, data: Vec<f32>) {
+    fn put(&self, data: Words) {
         let mut dropped = Vec::new();
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         cached.push_back(data);
@@ -51,13 +49,14 @@ impl BufferPool {
     }
 }
 
-/// `f32` elements, aligned to a cache line. Goes back to the pool and off the account when
-/// dropped.
+/// `f32` elements, aligned to a cache line. Off the account when dropped, and back to the
+/// pool they came from.
 pub(crate) struct Buffer {
-    data: Vec<f32>,
+    /// Always there until dropped.
+    data: Option<Words>,
     start: usize,
     len: usize,
-    pool: Arc<BufferPool>,
+    pool: Option<Arc<BufferPool>>,
     account: Option<Arc<Account>>,
 }
 
@@ -72,69 +71,80 @@ impl Buffer {
         if let Some(account) = account {
             account.charge_bytes(op, charged_bytes(len))?;
         }
-        let data = match pool.take(len + LINE) {
-            Some(data) => data,
-            None => match zeroed(size_class(len + LINE)) {
-                Some(data) => data,
-                None => {
-                    if let Some(account) = account {
-                        account.return_bytes(charged_bytes(len));
-                    }
-                    bail!(
-                        QuotaExceeded,
-                        "{op}: the system has no {} bytes",
-                        charged_bytes(len)
-                    )
-                }
-            },
+        let wanted = len.saturating_add(LINE);
+        let data = pool.take(wanted).or_else(|| Words::new(size_class(wanted)));
+        let Some(data) = data else {
+            if let Some(account) = account {
+                account.return_bytes(charged_bytes(len));
+            }
+            return refused(op, len);
         };
-        let start = match data.as_ptr().align_offset(LINE * 4) {
+        let start = match data.as_slice().as_ptr().align_offset(LINE * 4) {
             offset if offset < LINE => offset,
             _ => 0,
         };
         Ok(Self {
-            data,
+            data: Some(data),
             start,
             len,
-            pool: pool.clone(),
+            pool: Some(pool.clone()),
             account: account.cloned(),
+        })
+    }
+
+    /// `len` zeros that stay for long, beside others of the kind.
+    pub(super) fn lasting(op: &str, len: usize, slabs: &Slabs) -> Result<Self> {
+        let Some(data) = slabs.take(len) else {
+            return refused(op, len);
+        };
+        Ok(Self {
+            data: Some(data),
+            start: 0,
+            len,
+            pool: None,
+            account: None,
         })
     }
 
     /// The elements.
     pub fn as_slice(&self) -> &[f32] {
-        &self.data[self.start..][..self.len]
+        let data = self.data.as_ref().map_or(&[][..], Words::as_slice);
+        &data[self.start..][..self.len]
     }
 
     /// The elements, to be written.
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
-        &mut self.data[self.start..][..self.len]
+        let data = self.data.as_mut().map_or(&mut [][..], Words::as_mut_slice);
+        &mut data[self.start..][..self.len]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.put(std::mem::take(&mut self.data));
+        if let (Some(pool), Some(data)) = (&self.pool, self.data.take()) {
+            pool.put(data);
+        }
         if let Some(account) = &self.account {
             account.return_bytes(charged_bytes(self.len));
         }
     }
 }
 
+fn refused(op: &str, len: usize) -> Result<Buffer> {
+    bail!(
+        QuotaExceeded,
+        "{op}: the system has no {} bytes",
+        charged_bytes(len)
+    )
+}
+
 /// What a buffer of `len` elements is charged: whole cache lines.
 fn charged_bytes(len: usize) -> u64 {
-    (len.next_multiple_of(LINE) * 4) as u64
+    (len as u64).next_multiple_of(LINE as u64) * 4
 }
 
 /// The next of eight sizes between two powers of two: few sizes are met often.
 fn size_class(len: usize) -> usize {
-    let step = (len.next_power_of_two() / 16).max(LINE);
-    len.next_multiple_of(step)
-}
-
-/// Zeroed elements (untouched pages cost nothing); none where the system refuses.
-fn zeroed(len: usize) -> Option<Vec<f32>> {
-    // Asked for first because `vec!` aborts where memory is short.
-    Vec::<f32>::new().try_reserve_exact(len).ok()?;
-    Some(vec![0.0; len])
+    let step = (len.checked_next_power_of_two().unwrap_or(len) / 16).max(LINE);
+    len.checked_next_multiple_of(step).unwrap_or(len)
 }

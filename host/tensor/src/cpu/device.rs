@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Level;
 use super::buffer::{Buffer, BufferPool};
+use super::memory::Slabs;
 use super::team::Team;
 use crate::Account;
 use crate::error::{Error, Result, bail};
@@ -24,6 +25,7 @@ pub(crate) struct CpuDevice {
     level: Level,
     team: Team,
     buffers: Arc<BufferPool>,
+    slabs: Slabs,
 }
 
 impl CpuDevice {
@@ -48,6 +50,7 @@ impl CpuDevice {
             level,
             team,
             buffers: Arc::default(),
+            slabs: Slabs::default(),
         })
     }
 
@@ -64,6 +67,11 @@ impl CpuDevice {
     /// A buffer of `len` elements with arbitrary contents, charged to the account.
     pub fn allocate(&self, op: &str, len: usize, account: Option<&Arc<Account>>) -> Result<Buffer> {
         Buffer::new(op, len, &self.buffers, account)
+    }
+
+    /// A buffer of `len` zeros for a weight, charged to nobody.
+    pub fn allocate_weight(&self, len: usize) -> Result<Buffer> {
+        Buffer::lasting("weights", len, &self.slabs)
     }
 
     /// Calls `body` with the number of the thread (below [`CpuDevice::threads`], no two at

@@ -15,6 +15,7 @@ mod layout;
 mod level;
 mod linear;
 mod math;
+mod memory;
 mod norm;
 mod pack;
 mod pooling;

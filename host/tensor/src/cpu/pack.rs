@@ -77,7 +77,8 @@ pub(crate) struct PackedWeight {
 }
 
 impl PackedWeight {
-    /// Packs a weight `[n, k]` whose rows `read(row, out)` writes. `account` pays, if given.
+    /// Packs a weight `[n, k]` whose rows `read(row, out)` writes. `account` pays for one
+    /// that is used once; without it the weight stays.
     pub fn new(
         device: &CpuDevice,
         account: Option<&Arc<Account>>,
@@ -89,7 +90,10 @@ impl PackedWeight {
         let columns = level.panel_columns();
         let panel_words = format.steps(k) * format.step_words(columns);
         let len = Self::words_of(level, format, [n, k]);
-        let mut words = device.allocate("linear", len, account)?;
+        let mut words = match account {
+            Some(_) => device.allocate("linear", len, account)?,
+            None => device.allocate_weight(len)?,
+        };
         device.parallel_rows(
             words.as_mut_slice(),
             panel_words,

@@ -279,7 +279,7 @@ impl Inner {
         let mut buffer = self
             .device
             .cpu_device()
-            .allocate("weights", shape.elements(), None)
+            .allocate_weight(shape.elements())
             .inspect_err(|_| self.ledger.give_back(bytes))?;
         let mut out = buffer.as_mut_slice();
         for part in parts {
