@@ -27,7 +27,8 @@ impl Settings {
             return Ok(Self::default());
         }
         let text = read(&path)?;
-        serde_json::from_slice(&text).map_err(|error| file_error(&path, error))
+        let json = &mut serde_json::Deserializer::from_slice(&text);
+        serde_path_to_error::deserialize(json).map_err(|error| file_error(&path, error))
     }
 
     /// The longest input, if the file names one.

@@ -201,12 +201,41 @@ pub fn attention(
     .map(Tensor)
 }
 
+/// Cosines and sines of rotary angles.
+///
+/// # Errors
+/// That of [`ops::rotary_table`].
+pub fn rotary_table(
+    positions: &Indices,
+    inverse_frequencies: &[f32],
+    factor: f32,
+) -> Result<Tensor, Error> {
+    let context = &environment()?.context;
+    ops::rotary_table(context, &positions.0, inverse_frequencies, factor).map(Tensor)
+}
+
+/// Rotates the pairs of each head.
+///
+/// # Errors
+/// That of [`ops::rotary`].
+pub fn rotary(x: &Tensor, table: &Tensor, head_dim: u32) -> Result<Tensor, Error> {
+    ops::rotary(&environment()?.context, &x.0, &table.0, head_dim as usize).map(Tensor)
+}
+
 /// activation of every element.
 ///
 /// # Errors
 /// That of [`ops::activate`].
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
     ops::activate(&environment()?.context, &x.0, activation).map(Tensor)
+}
+
+/// activation(left) * right of two halves side by side.
+///
+/// # Errors
+/// That of [`ops::gated`].
+pub fn gated(x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
+    ops::gated(&environment()?.context, &x.0, activation).map(Tensor)
 }
 
 /// a + b, of one shape.

@@ -23,7 +23,10 @@ pub fn read_text(path: &Path) -> Result<String, BundleError> {
 
 /// The value in a JSON file.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, BundleError> {
-    serde_json::from_str(&read_text(path)?).map_err(|error| BundleError::new(path, error))
+    let text = read_text(path)?;
+    let json = &mut serde_json::Deserializer::from_str(&text);
+    // With the key, which serde_json's own errors leave out.
+    serde_path_to_error::deserialize(json).map_err(|error| BundleError::new(path, error))
 }
 
 /// The value in a JSON file, or the default where there is no such file.

@@ -207,9 +207,29 @@ impl Host for TensorView<'_> {
         self.run(|| ops::attention(context, &q, &k, &v, &layout, &options))
     }
 
+    fn rotary_table(
+        &mut self,
+        positions: Handle<Indices>,
+        inverse_frequencies: Vec<f32>,
+        factor: f32,
+    ) -> OpResult {
+        let (context, positions) = (self.context, self.table.get(&positions)?.clone());
+        self.run(|| ops::rotary_table(context, &positions, &inverse_frequencies, factor))
+    }
+
+    fn rotary(&mut self, x: Handle<Tensor>, table: Handle<Tensor>, head_dim: u32) -> OpResult {
+        let (context, x, table) = (self.context, self.get(&x)?, self.get(&table)?);
+        self.run(|| ops::rotary(context, &x, &table, head_dim as usize))
+    }
+
     fn activate(&mut self, x: Handle<Tensor>, activation: Activation) -> OpResult {
         let (context, x) = (self.context, self.get(&x)?);
         self.run(|| ops::activate(context, &x, activation.into()))
+    }
+
+    fn gated(&mut self, x: Handle<Tensor>, activation: Activation) -> OpResult {
+        let (context, x) = (self.context, self.get(&x)?);
+        self.run(|| ops::gated(context, &x, activation.into()))
     }
 
     fn add(&mut self, a: Handle<Tensor>, b: Handle<Tensor>) -> OpResult {

@@ -51,6 +51,7 @@ pub(crate) fn activate(device: &CpuDevice, x: Rows, activation: Activation, out:
         unsafe {
             device.level().run(ActivateRows {
                 x,
+                width: x.width,
                 activation,
                 first,
                 out,
@@ -59,8 +60,39 @@ pub(crate) fn activate(device: &CpuDevice, x: Rows, activation: Activation, out:
     });
 }
 
+/// activation(left) * right of rows with both side by side, each `half` wide, into `out`.
+pub(crate) fn gated(
+    device: &CpuDevice,
+    x: Rows,
+    half: usize,
+    activation: Activation,
+    out: &mut [f32],
+) {
+    assert!(x.width == 2 * half && out.len() == x.rows * half);
+    device.parallel_rows(out, half, 3 * half * ELEMENT_COST, |first, out| {
+        // SAFETY: the device's level is available; the kernel asks for nothing else.
+        unsafe {
+            device.level().run(ActivateRows {
+                x,
+                width: half,
+                activation,
+                first,
+                out: &mut *out,
+            })
+        };
+        for (index, out) in out.chunks_exact_mut(half).enumerate() {
+            let right = &x.row(first + index)[half..];
+            for (out, right) in out.iter_mut().zip(right) {
+                *out *= right;
+            }
+        }
+    });
+}
+
+/// The activation of the first elements of rows, as many as `width`.
 struct ActivateRows<'a> {
     x: Rows<'a>,
+    width: usize,
     activation: Activation,
     first: usize,
     out: &'a mut [f32],
@@ -71,8 +103,8 @@ impl Kernel for ActivateRows<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for (index, out) in self.out.chunks_exact_mut(self.x.width).enumerate() {
-            out.copy_from_slice(self.x.row(self.first + index));
+        for (index, out) in self.out.chunks_exact_mut(self.width).enumerate() {
+            out.copy_from_slice(&self.x.row(self.first + index)[..self.width]);
             let mut vectors = out.chunks_exact_mut(S::LANES);
             for vector in &mut vectors {
                 // SAFETY: the chunk is one vector.

@@ -32,7 +32,8 @@ impl Linear<'_> {
         let wanted = if threads == 1 {
             1
         } else {
-            PARTS_PER_THREAD * threads
+            let cost = self.x.rows.saturating_mul(self.weight.n * self.weight.k);
+            (PARTS_PER_THREAD * threads).max(cost / PART_COST)
         };
         let column_parts = wanted.div_ceil(row_parts).clamp(1, panels);
         let panels_of_part = panels.div_ceil(column_parts);
@@ -49,8 +50,7 @@ impl Linear<'_> {
     fn copies(&self) -> bool {
         let format = self.weight.format;
         format == Format::DotBf16
-            || self.x.rows > 1
-                && (self.weight.k > BLOCK_STEPS || self.x.stride.is_multiple_of(CONFLICTING_STRIDE))
+            || self.x.rows > 1 && self.x.stride.is_multiple_of(CONFLICTING_STRIDE)
     }
 
     /// Words of scratch that one thread needs.
@@ -71,8 +71,12 @@ impl Linear<'_> {
 /// Parts for each thread, so that one that is held up does not hold up the others.
 const PARTS_PER_THREAD: usize = 4;
 
+/// Multiply-adds of a part of a large product, about 0.1 ms: the others wait that long for
+/// the last one, and longer if its thread is not running.
+const PART_COST: usize = 5_000_000;
+
 /// Rows this many elements apart, or a multiple, share few sets of the first-level cache.
-const CONFLICTING_STRIDE: usize = 256;
+const CONFLICTING_STRIDE: usize = 1024;
 
 /// The stride of copied rows: an odd number of cache lines, which spreads over all sets.
 const COPY_STRIDE: usize = BLOCK_STEPS + 16;

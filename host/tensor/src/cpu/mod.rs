@@ -20,6 +20,7 @@ mod norm;
 mod pack;
 mod pooling;
 mod portable;
+mod rotary;
 mod simd;
 mod team;
 mod tile;
@@ -28,7 +29,7 @@ pub(crate) use attention::{Attention, attention};
 pub(crate) use buffer::Buffer;
 pub(crate) use convert::{copy_bf16, read_f32};
 pub(crate) use device::CpuDevice;
-pub(crate) use elementwise::{activate, add, mul, scale};
+pub(crate) use elementwise::{activate, add, gated, mul, scale};
 pub(crate) use embedding::{TableRow, embedding};
 pub(crate) use layout::copy_strided;
 pub use level::Level;
@@ -36,6 +37,7 @@ pub(crate) use linear::{Linear, linear};
 pub(crate) use norm::{LayerNorm, RmsNorm, l2_normalize, layer_norm, rms_norm};
 pub(crate) use pack::{Format, PackedWeight};
 pub(crate) use pooling::segment_pool;
+pub(crate) use rotary::{rotary, rotary_table};
 
 /// Rows of equal width that lie `stride` elements apart in a slice.
 #[derive(Clone, Copy)]

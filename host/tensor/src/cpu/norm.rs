@@ -40,10 +40,11 @@ pub(crate) fn layer_norm(device: &CpuDevice, op: LayerNorm, out: &mut [f32]) {
     });
 }
 
-/// x / sqrt(mean x^2 + eps) * (weight + weight_offset), into `out`.
+/// x / sqrt(mean x^2 + eps) * (weight + weight_offset) of each run of `weight`'s length, into
+/// `out`.
 pub(crate) fn rms_norm(device: &CpuDevice, op: RmsNorm, out: &mut [f32]) {
     let width = op.x.width;
-    assert!(out.len() == op.x.rows * width && op.weight.len() == width);
+    assert!(out.len() == op.x.rows * width && width.is_multiple_of(op.weight.len()));
     device.parallel_rows(out, width, width * ELEMENT_COST, |first, out| {
         // SAFETY: as in `layer_norm`.
         unsafe { device.level().run(RmsNormRows { op, first, out }) };
@@ -164,12 +165,14 @@ impl Kernel for RmsNormRows<'_> {
             eps,
         } = self.op;
         for (index, out) in self.out.chunks_exact_mut(x.width).enumerate() {
-            let row = x.row(self.first + index);
-            // SAFETY: the caller's promise.
-            let mean_square = unsafe { sum::<S>(row, Some(0.0)) } / x.width as f32;
-            let scale = 1.0 / (mean_square + eps).sqrt();
-            for ((out, x), w) in out.iter_mut().zip(row).zip(weight) {
-                *out = x * scale * (w + weight_offset);
+            let row = x.row(self.first + index).chunks_exact(weight.len());
+            for (out, run) in out.chunks_exact_mut(weight.len()).zip(row) {
+                // SAFETY: the caller's promise.
+                let mean_square = unsafe { sum::<S>(run, Some(0.0)) } / weight.len() as f32;
+                let scale = 1.0 / (mean_square + eps).sqrt();
+                for ((out, x), w) in out.iter_mut().zip(run).zip(weight) {
+                    *out = x * scale * (w + weight_offset);
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::{check_shape, product, rows};
 use crate::cpu;
 use crate::error::{Result, bail};
+use crate::shape::Shape;
 use crate::{Context, Tensor};
 
 /// Functions of one element.
@@ -40,6 +41,34 @@ pub fn activate(ctx: &Context, x: &Tensor, activation: Activation) -> Result<Ten
         activation,
         out.as_mut_slice(),
     );
+    Ok(Tensor::from_buffer(out, shape))
+}
+
+/// activation(left) * right, where x `[.., 2 n]` is left and right side by side.
+///
+/// # Errors
+/// As for all [operations](super).
+pub fn gated(ctx: &Context, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    const OP: &str = "gated";
+    let mut dims = x.shape().to_vec();
+    let half = match dims.last_mut() {
+        Some(width) if width.is_multiple_of(2) => {
+            *width /= 2;
+            *width
+        }
+        _ => bail!(
+            ShapeMismatch,
+            "{OP}: x is {:?}, which has no two halves",
+            x.shape()
+        ),
+    };
+    let shape = Shape::new(OP, &dims)?;
+    ctx.charge(OP, product(&[3, shape.elements()]))?;
+    let x = x.readable(ctx, OP)?;
+    let mut out = ctx.allocate(OP, &shape)?;
+    let x = rows(OP, &x)?;
+    let device = ctx.device.cpu_device();
+    cpu::gated(device, x, half, activation, out.as_mut_slice());
     Ok(Tensor::from_buffer(out, shape))
 }
 

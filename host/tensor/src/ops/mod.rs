@@ -16,14 +16,16 @@ mod layout;
 mod linear;
 mod norm;
 mod pooling;
+mod rotary;
 
 pub use attention::{AttentionOptions, attention};
-pub use elementwise::{Activation, activate, add, mul, scale};
+pub use elementwise::{Activation, activate, add, gated, mul, scale};
 pub use embedding::embedding;
 pub use layout::{concat, slice};
 pub use linear::linear;
 pub use norm::{l2_normalize, layer_norm, rms_norm};
 pub use pooling::{PoolMode, segment_pool};
+pub use rotary::{rotary, rotary_table};
 
 use crate::cpu::Rows;
 use crate::error::{Error, Result, bail};

@@ -39,7 +39,8 @@ pub fn layer_norm(
     Ok(Tensor::from_buffer(out, shape))
 }
 
-/// x / sqrt(mean x^2 + eps) * (weight + weight_offset). `weight` is `[hidden]`.
+/// x / sqrt(mean x^2 + eps) * (weight + weight_offset), each run of `weight`'s length in the
+/// last dimension by itself.
 ///
 /// # Errors
 /// As for all [operations](super).
@@ -59,7 +60,16 @@ pub fn rms_norm(
         );
     }
     let shape = *x.checked_shape();
-    let weight = vector(ctx, OP, "weight", Some(weight), shape.width())?;
+    let run = match *weight.shape() {
+        [run] if shape.width().is_multiple_of(run) => run,
+        _ => bail!(
+            ShapeMismatch,
+            "{OP}: weight is {:?}, whose length does not divide the {} of x",
+            weight.shape(),
+            shape.width()
+        ),
+    };
+    let weight = vector(ctx, OP, "weight", Some(weight), run)?;
     ctx.charge(OP, product(&[2, shape.elements()]))?;
     let x = x.readable(ctx, OP)?;
     let mut out = ctx.allocate(OP, &shape)?;

@@ -1,0 +1,92 @@
+//! Rotary position embeddings: a table of angles a batch, and the rotation of heads.
+
+use super::{check_shape, product, rows};
+use crate::cpu;
+use crate::error::{Result, bail};
+use crate::shape::Shape;
+use crate::{Context, Indices, Tensor};
+
+/// The most frequencies of a table.
+const MAX_FREQUENCIES: usize = 4096;
+
+/// Cosines and sines of position * inverse frequency, times `factor`: `[positions, 2 n]`,
+/// the n cosines of a position first.
+///
+/// # Errors
+/// As for all [operations](super).
+pub fn rotary_table(
+    ctx: &Context,
+    positions: &Indices,
+    inverse_frequencies: &[f32],
+    factor: f32,
+) -> Result<Tensor> {
+    const OP: &str = "rotary-table";
+    let n = inverse_frequencies.len();
+    if !(1..=MAX_FREQUENCIES).contains(&n) {
+        bail!(
+            InvalidArgument,
+            "{OP}: {n} frequencies, not in 1..={MAX_FREQUENCIES}"
+        );
+    }
+    let finite = |x: &f32| x.is_finite();
+    if let Some(frequency) = inverse_frequencies.iter().find(|x| !finite(x)) {
+        bail!(
+            InvalidArgument,
+            "{OP}: an inverse frequency is {frequency}, not finite"
+        );
+    }
+    if !factor.is_finite() {
+        bail!(InvalidArgument, "{OP}: factor is {factor}, not finite");
+    }
+    let shape = Shape::new(OP, &[positions.len(), 2 * n])?;
+    ctx.charge(OP, product(&[16, shape.elements()]))?;
+    let mut out = ctx.allocate(OP, &shape)?;
+    cpu::rotary_table(
+        ctx.device.cpu_device(),
+        positions.values(),
+        inverse_frequencies,
+        factor,
+        out.as_mut_slice(),
+    );
+    Ok(Tensor::from_buffer(out, shape))
+}
+
+/// Rotates the pairs (i, i + n) of each head of `head_dim` by angle i of its row's entry in
+/// `table` `[rows, 2 n]`. `x` is `[rows, heads * head_dim]`.
+///
+/// # Errors
+/// As for all [operations](super).
+pub fn rotary(ctx: &Context, x: &Tensor, table: &Tensor, head_dim: usize) -> Result<Tensor> {
+    const OP: &str = "rotary";
+    let &[height, width] = x.shape() else {
+        bail!(ShapeMismatch, "{OP}: x is {:?}, not of rank 2", x.shape());
+    };
+    if head_dim == 0 || !width.is_multiple_of(head_dim) {
+        bail!(
+            ShapeMismatch,
+            "{OP}: head-dim is {head_dim}, which does not divide the {width} of x"
+        );
+    }
+    let angles = match *table.shape() {
+        [_, angles] if angles.is_multiple_of(2) && angles <= head_dim => angles,
+        _ => bail!(
+            ShapeMismatch,
+            "{OP}: table is {:?}, not two of at most {} angles a row",
+            table.shape(),
+            head_dim / 2
+        ),
+    };
+    check_shape(OP, "table", table, &[height, angles])?;
+    let shape = *x.checked_shape();
+    ctx.charge(OP, product(&[2, shape.elements()]))?;
+    let (x, table) = (x.readable(ctx, OP)?, table.readable(ctx, OP)?);
+    let mut out = ctx.allocate(OP, &shape)?;
+    cpu::rotary(
+        ctx.device.cpu_device(),
+        rows(OP, &x)?,
+        rows(OP, &table)?,
+        head_dim,
+        out.as_mut_slice(),
+    );
+    Ok(Tensor::from_buffer(out, shape))
+}
