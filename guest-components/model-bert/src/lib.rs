@@ -5,7 +5,9 @@ mod config;
 use tenon_sdk::batches::Batch;
 use tenon_sdk::checkpoint::{CheckpointConfig, Weights};
 use tenon_sdk::layers::{LayerNorm, Linear};
-use tenon_sdk::tensor::{self, Activation, AttentionOptions, Error, Layout, Tensor};
+use tenon_sdk::tensor::{
+    self, Activation, AttentionInput, AttentionOptions, Error, Layout, Tensor,
+};
 use tenon_sdk::{Model, ModelInfo};
 
 use config::BertConfig;
@@ -28,7 +30,6 @@ struct EncoderLayer {
     activation: Activation,
     output: Linear,
     output_norm: LayerNorm,
-    hidden_size: u32,
 }
 
 impl Model for Bert {
@@ -97,14 +98,12 @@ impl EncoderLayer {
             activation: config.activation,
             output: Linear::with_bias(weights, "output.dense", config.intermediate_size, hidden)?,
             output_norm: norm("output.LayerNorm")?,
-            hidden_size: hidden,
         })
     }
 
     fn forward(&self, x: &Tensor, layout: &Layout) -> Result<Tensor, Error> {
         let qkv = self.qkv.apply(x, Activation::Identity)?;
-        let part = |index| tensor::slice(&qkv, 1, index * self.hidden_size, self.hidden_size);
-        let context = tensor::attention(&part(0)?, &part(1)?, &part(2)?, layout, self.attention)?;
+        let context = tensor::attention(AttentionInput::Fused(&qkv), layout, self.attention)?;
         let attended = self
             .attention_output
             .apply(&context, Activation::Identity)?;

@@ -6,7 +6,8 @@
 use std::time::Instant;
 
 use tenon_tensor::{
-    Account, Activation, AttentionOptions, Context, Device, SequenceLayout, Tensor, Weights, ops,
+    Account, Activation, AttentionInput, AttentionOptions, Context, Device, SequenceLayout, Tensor,
+    Weights, ops,
 };
 
 fn main() {
@@ -18,7 +19,6 @@ fn main() {
         device,
         account: Account::new(8 << 30),
     };
-    if std::env::var("BREAK").is_ok() { breakdown(&ctx); return; }
     linear(&ctx);
     attention(&ctx);
     rows(&ctx);
@@ -210,7 +210,8 @@ fn attention(ctx: &Context) {
             };
             let (q, k, v) = (part(0), part(1), part(2));
             let seconds = best(|| {
-                ops::attention(ctx, &q, &k, &v, &layout, &options).unwrap();
+                ops::attention(ctx, AttentionInput::Separate(&q, &k, &v), &layout, &options)
+                    .unwrap();
             });
             let flops = 4.0 * (sequences * length * length * heads * dim) as f64;
             let what = format!("attention {sequences} x {length} rows, {heads} x {dim}");
@@ -262,8 +263,7 @@ fn forward(ctx: &Context) {
             let [fused, output, up, down] = weights;
             let plain = Activation::Identity;
             let qkv = ops::linear(ctx, x, fused, Some(&b1152), plain, None)?;
-            let part = |i: usize| ops::slice(ctx, &qkv, 1, i * 384, 384);
-            let mixed = ops::attention(ctx, &part(0)?, &part(1)?, &part(2)?, &layout, &options)?;
+            let mixed = ops::attention(ctx, AttentionInput::Fused(&qkv), &layout, &options)?;
             let x = ops::linear(ctx, &mixed, output, Some(&b384), plain, Some(x))?;
             let x = ops::layer_norm(ctx, &x, Some(&b384), Some(&b384), 1e-12, None)?;
             let wide = ops::linear(ctx, &x, up, Some(&b1536), Activation::GeluErf, None)?;
@@ -280,35 +280,4 @@ fn forward(ctx: &Context) {
         let what = format!("six layers of MiniLM, {rows} tokens of {length}");
         report(ctx, &what, seconds, flops as f64);
     }
-}
-
-fn breakdown(ctx: &Context) {
-    let m = 512;
-    let plain = Activation::Identity;
-    let mut total = 0.0;
-    for (n, k, act) in [(1152, 384, plain), (384, 384, plain), (1536, 384, Activation::GeluErf), (384, 1536, plain)] {
-        let ws: Vec<Tensor> = (0..6).map(|_| weight(ctx, n, k)).collect();
-        let b = tensor(ctx, &[n]);
-        let x = tensor(ctx, &[m, k]);
-        let s = best(|| for w in &ws { ops::linear(ctx, &x, w, Some(&b), act, None).unwrap(); });
-        total += s;
-        report(ctx, &format!("6x linear {m} {n} {k} {act:?}"), s, (6 * 2 * m * n * k) as f64);
-    }
-    for length in [16usize, 128] {
-        let qkv = tensor(ctx, &[m, 1152]);
-        let cu: Vec<u32> = (0..=m / length).map(|i| (i * length) as u32).collect();
-        let layout = SequenceLayout::packed(&cu, &vec![0; cu.len() - 1]).unwrap();
-        let part = |i: usize| ops::slice(ctx, &qkv, 1, i * 384, 384).unwrap();
-        let (q, k, v) = (part(0), part(1), part(2));
-        let options = AttentionOptions { heads: 12, kv_heads: 12, scale: 0.2, causal: false, window: None };
-        let s = best(|| for _ in 0..6 { ops::attention(ctx, &q, &k, &v, &layout, &options).unwrap(); });
-        report(ctx, &format!("6x attention {length}"), s, (6 * 4 * m * length * 384) as f64);
-        if length == 16 { total += s; }
-    }
-    let x = tensor(ctx, &[m, 384]);
-    let w = tensor(ctx, &[384]);
-    let s = best(|| for _ in 0..12 { ops::layer_norm(ctx, &x, Some(&w), Some(&w), 1e-12, Some(&x)).unwrap(); });
-    println!("12x layernorm {} us", s * 1e6);
-    total += s;
-    println!("total {} us = {} GFLOP/s", total * 1e6, (m * 21_233_664) as f64 / total / 1e9);
 }

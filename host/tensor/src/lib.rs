@@ -34,7 +34,7 @@ pub use cpu::Level;
 pub use device::{Device, available_cpus};
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use ops::{Activation, AttentionOptions, PoolMode};
+pub use ops::{Activation, AttentionInput, AttentionOptions, PoolMode};
 pub use sequence::{Indices, SequenceLayout};
 pub use tensor::Tensor;
 pub use weights::Weights;

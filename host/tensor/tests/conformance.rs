@@ -3,7 +3,9 @@
 mod common;
 
 use common::{ACTIVATIONS, Random, activate, check_close, contexts};
-use tenon_tensor::{Activation, AttentionOptions, Indices, PoolMode, SequenceLayout, Tensor, ops};
+use tenon_tensor::{
+    Activation, AttentionInput, AttentionOptions, Indices, PoolMode, SequenceLayout, Tensor, ops,
+};
 
 #[test]
 fn linear_matches_reference() {
@@ -185,7 +187,11 @@ fn attention_matches_reference() {
             let q = ops::slice(&ctx, &fused, 1, 0, k_at).unwrap();
             let k = ops::slice(&ctx, &fused, 1, k_at, kv_heads * dim).unwrap();
             let v = ops::slice(&ctx, &fused, 1, v_at, kv_heads * dim).unwrap();
-            let y = ops::attention(&ctx, &q, &k, &v, &layout, &options).unwrap();
+            let input = AttentionInput::Separate(&q, &k, &v);
+            let y = ops::attention(&ctx, input, &layout, &options).unwrap();
+            let input = AttentionInput::Fused(&fused);
+            let same = ops::attention(&ctx, input, &layout, &options).unwrap();
+            assert_eq!(y.to_f32().unwrap(), same.to_f32().unwrap());
             let mut wanted = vec![0.0f64; rows * heads * dim];
             let at = |row: usize, column: usize| values[row * width + column] as f64;
             for pair in cu.windows(2) {
@@ -328,6 +334,74 @@ fn pooling_matches_reference() {
                     1e-6,
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn rotary_matches_reference() {
+    for ctx in contexts() {
+        let mut random = Random(9);
+        for _ in 0..20 {
+            let (heads, kept) = (random.integer(1, 5), random.integer(0, 5));
+            let head_dim = random.integer(2, 40);
+            let n = random.integer(1, head_dim / 2);
+            let rows = random.integer(1, 300);
+            let positions: Vec<u32> = (0..rows).map(|_| random.integer(0, 9000) as u32).collect();
+            let frequencies: Vec<f32> = (0..n).map(|i| 0.9f32.powi(i as i32)).collect();
+            let indices = Indices::new(positions.clone());
+            let table = ops::rotary_table(&ctx, &indices, &frequencies, 1.5).unwrap();
+            let width = (heads + kept) * head_dim;
+            let (x, values) = random.tensor(&ctx, &[rows, width]);
+            let y = ops::rotary(&ctx, &x, &table, heads, head_dim).unwrap();
+            let mut wanted: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
+            for (row, &position) in wanted.chunks_exact_mut(width).zip(&positions) {
+                for head in row.chunks_exact_mut(head_dim).take(heads) {
+                    for (i, &frequency) in frequencies.iter().enumerate() {
+                        let angle = f64::from(position as f32 * frequency);
+                        let (sin, cos) = (1.5 * angle.sin(), 1.5 * angle.cos());
+                        let (left, right) = (head[i], head[i + n]);
+                        head[i] = left * cos - right * sin;
+                        head[i + n] = right * cos + left * sin;
+                    }
+                }
+            }
+            let what = format!("{:?} {rows}x{heads}x{head_dim}", ctx.device);
+            check_close(&what, &y.to_f32().unwrap(), &wanted, 1e-6, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn gates_and_norms_of_heads_match_reference() {
+    for ctx in contexts() {
+        let mut random = Random(10);
+        for _ in 0..20 {
+            let (rows, half) = (random.integer(1, 100), random.integer(1, 70));
+            let (x, values) = random.tensor(&ctx, &[rows, 2 * half]);
+            let y = ops::gated(&ctx, &x, Activation::Silu).unwrap();
+            let gate = |row: &[f32]| -> Vec<f64> {
+                let (left, right) = row.split_at(half);
+                let pairs = left.iter().zip(right);
+                pairs
+                    .map(|(&l, &r)| f64::from(l) / (1.0 + f64::from(-l).exp()) * f64::from(r))
+                    .collect()
+            };
+            let wanted: Vec<f64> = values.chunks_exact(2 * half).flat_map(gate).collect();
+            check_close("gated", &y.to_f32().unwrap(), &wanted, 1e-6, 1e-5);
+
+            let (weight, scales) = random.tensor(&ctx, &[half]);
+            let y = ops::rms_norm(&ctx, &x, &weight, 1e-6, 1.0).unwrap();
+            let norm = |head: &[f32]| -> Vec<f64> {
+                let squares: f64 = head.iter().map(|&x| f64::from(x).powi(2)).sum();
+                let scale = 1.0 / (squares / half as f64 + 1e-6).sqrt();
+                let pairs = head.iter().zip(&scales);
+                pairs
+                    .map(|(&x, &w)| f64::from(x) * scale * (f64::from(w) + 1.0))
+                    .collect()
+            };
+            let wanted: Vec<f64> = values.chunks_exact(half).flat_map(norm).collect();
+            check_close("norm of heads", &y.to_f32().unwrap(), &wanted, 1e-6, 1e-5);
         }
     }
 }

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{ACTIVATIONS, Random, check_same_bits, contexts};
-use tenon_tensor::{AttentionOptions, Context, PoolMode, SequenceLayout, Tensor, ops};
+use tenon_tensor::{
+    AttentionInput, AttentionOptions, Context, PoolMode, SequenceLayout, Tensor, ops,
+};
 
 /// A small encoder layer: every operation whose rows could touch each other.
 fn layer(ctx: &Context, x: &[f32], weights: &[Vec<f32>], cu: &[u32], width: usize) -> Vec<f32> {
@@ -15,7 +17,6 @@ fn layer(ctx: &Context, x: &[f32], weights: &[Vec<f32>], cu: &[u32], width: usiz
     let down = tensor(&[width, 2 * width + 5], &weights[2]);
     let bias = tensor(&[width], &weights[3]);
     let qkv = ops::linear(ctx, &x, &fused, None, ACTIVATIONS[0], None).unwrap();
-    let part = |index: usize| ops::slice(ctx, &qkv, 1, index * width, width).unwrap();
     let layout = SequenceLayout::packed(cu, &vec![0; cu.len() - 1]).unwrap();
     let options = AttentionOptions {
         heads: 2,
@@ -24,7 +25,8 @@ fn layer(ctx: &Context, x: &[f32], weights: &[Vec<f32>], cu: &[u32], width: usiz
         causal: false,
         window: Some(50),
     };
-    let mixed = ops::attention(ctx, &part(0), &part(1), &part(2), &layout, &options).unwrap();
+    let input = AttentionInput::Fused(&qkv);
+    let mixed = ops::attention(ctx, input, &layout, &options).unwrap();
     let normal = ops::layer_norm(ctx, &mixed, Some(&bias), None, 1e-5, Some(&x)).unwrap();
     let wide = ops::linear(ctx, &normal, &up, None, ACTIVATIONS[2], None).unwrap();
     let out = ops::linear(

@@ -3,8 +3,8 @@
 mod common;
 
 use tenon_tensor::{
-    Account, Activation, AttentionOptions, Context, Device, Error, Indices, PoolMode,
-    SequenceLayout, Tensor, ops,
+    Account, Activation, AttentionInput, AttentionOptions, Context, Device, Error, Indices,
+    PoolMode, SequenceLayout, Tensor, ops,
 };
 
 fn context(limit_bytes: u64) -> Context {
@@ -190,7 +190,12 @@ fn refuses_bad_attention() {
             causal: false,
             window: None,
         };
-        ops::attention(&ctx, &q, &k, &k, &layout, &options)
+        ops::attention(
+            &ctx,
+            AttentionInput::Separate(&q, &k, &k),
+            &layout,
+            &options,
+        )
     };
     assert!(run(&[5, 8], &[5, 4], 2, 1, 1.0).is_ok());
     check(

@@ -97,6 +97,15 @@ pub struct AttentionOptions {
     pub window: Option<u32>,
 }
 
+/// Queries, keys and values.
+#[derive(Debug, Clone, Copy)]
+pub enum AttentionInput<'a> {
+    /// All three side by side.
+    Fused(&'a Tensor),
+    /// By themselves.
+    Separate((&'a Tensor, &'a Tensor, &'a Tensor)),
+}
+
 /// A shape as the tensor crate has it.
 pub(super) fn dims(shape: &[u32]) -> Vec<usize> {
     shape.iter().map(|&dim| dim as usize).collect()
@@ -177,9 +186,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, offset: f32) -> Result<Te
 /// # Errors
 /// That of [`ops::attention`].
 pub fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    input: AttentionInput<'_>,
     layout: &Layout,
     options: AttentionOptions,
 ) -> Result<Tensor, Error> {
@@ -190,15 +197,13 @@ pub fn attention(
         causal: options.causal,
         window: options.window.map(|window| window as usize),
     };
-    ops::attention(
-        &environment()?.context,
-        &q.0,
-        &k.0,
-        &v.0,
-        &layout.0,
-        &options,
-    )
-    .map(Tensor)
+    let input = match input {
+        AttentionInput::Fused(qkv) => tenon_tensor::AttentionInput::Fused(&qkv.0),
+        AttentionInput::Separate((q, k, v)) => {
+            tenon_tensor::AttentionInput::Separate(&q.0, &k.0, &v.0)
+        }
+    };
+    ops::attention(&environment()?.context, input, &layout.0, &options).map(Tensor)
 }
 
 /// Cosines and sines of rotary angles.
@@ -214,12 +219,13 @@ pub fn rotary_table(
     ops::rotary_table(context, &positions.0, inverse_frequencies, factor).map(Tensor)
 }
 
-/// Rotates the pairs of each head.
+/// Rotates the pairs of the first heads.
 ///
 /// # Errors
 /// That of [`ops::rotary`].
-pub fn rotary(x: &Tensor, table: &Tensor, head_dim: u32) -> Result<Tensor, Error> {
-    ops::rotary(&environment()?.context, &x.0, &table.0, head_dim as usize).map(Tensor)
+pub fn rotary(x: &Tensor, table: &Tensor, heads: u32, head_dim: u32) -> Result<Tensor, Error> {
+    let (heads, head_dim) = (heads as usize, head_dim as usize);
+    ops::rotary(&environment()?.context, &x.0, &table.0, heads, head_dim).map(Tensor)
 }
 
 /// activation of every element.

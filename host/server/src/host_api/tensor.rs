@@ -6,7 +6,8 @@ use tenon_tensor::{self as rt, Context, Indices, SequenceLayout, Tensor, Weights
 use wasmtime::component::{Resource, ResourceTable};
 
 use super::imports::tensor::{
-    Activation, AttentionOptions, Dtype, Error, Host, HostIndices, HostLayout, HostTensor, PoolMode,
+    Activation, AttentionInput, AttentionOptions, Dtype, Error, Host, HostIndices, HostLayout,
+    HostTensor, PoolMode,
 };
 
 /// What the operations of a back-half store work on.
@@ -189,14 +190,11 @@ impl Host for TensorView<'_> {
 
     fn attention(
         &mut self,
-        q: Handle<Tensor>,
-        k: Handle<Tensor>,
-        v: Handle<Tensor>,
+        input: AttentionInput,
         layout: Handle<SequenceLayout>,
         options: AttentionOptions,
     ) -> OpResult {
         let (context, layout) = (self.context, self.table.get(&layout)?.clone());
-        let (q, k, v) = (self.get(&q)?, self.get(&k)?, self.get(&v)?);
         let options = rt::AttentionOptions {
             heads: options.heads as usize,
             kv_heads: options.kv_heads as usize,
@@ -204,7 +202,18 @@ impl Host for TensorView<'_> {
             causal: options.causal,
             window: options.window.map(|window| window as usize),
         };
-        self.run(|| ops::attention(context, &q, &k, &v, &layout, &options))
+        match input {
+            AttentionInput::Fused(qkv) => {
+                let qkv = self.get(&qkv)?;
+                let input = rt::AttentionInput::Fused(&qkv);
+                self.run(|| ops::attention(context, input, &layout, &options))
+            }
+            AttentionInput::Separate((q, k, v)) => {
+                let (q, k, v) = (self.get(&q)?, self.get(&k)?, self.get(&v)?);
+                let input = rt::AttentionInput::Separate(&q, &k, &v);
+                self.run(|| ops::attention(context, input, &layout, &options))
+            }
+        }
     }
 
     fn rotary_table(
@@ -217,9 +226,15 @@ impl Host for TensorView<'_> {
         self.run(|| ops::rotary_table(context, &positions, &inverse_frequencies, factor))
     }
 
-    fn rotary(&mut self, x: Handle<Tensor>, table: Handle<Tensor>, head_dim: u32) -> OpResult {
+    fn rotary(
+        &mut self,
+        x: Handle<Tensor>,
+        table: Handle<Tensor>,
+        heads: u32,
+        head_dim: u32,
+    ) -> OpResult {
         let (context, x, table) = (self.context, self.get(&x)?, self.get(&table)?);
-        self.run(|| ops::rotary(context, &x, &table, head_dim as usize))
+        self.run(|| ops::rotary(context, &x, &table, heads as usize, head_dim as usize))
     }
 
     fn activate(&mut self, x: Handle<Tensor>, activation: Activation) -> OpResult {

@@ -31,15 +31,26 @@ pub(crate) fn rotary_table(
     });
 }
 
-/// Rotates each head's pairs by the angles of its row, into `out`.
-pub(crate) fn rotary(device: &CpuDevice, x: Rows, table: Rows, head_dim: usize, out: &mut [f32]) {
+/// Rotates the pairs of the first heads by the angles of their row, into `out`, which gets
+/// the rest of x too.
+pub(crate) fn rotary(
+    device: &CpuDevice,
+    x: Rows,
+    table: Rows,
+    [heads, head_dim]: [usize; 2],
+    out: &mut [f32],
+) {
     let n = table.width / 2;
+    let rotated = heads * head_dim;
     assert!(out.len() == x.rows * x.width && table.rows == x.rows);
-    assert!(x.width.is_multiple_of(head_dim) && 2 * n <= head_dim);
+    assert!(rotated <= x.width && 2 * n <= head_dim);
     device.parallel_rows(out, x.width, x.width * ELEMENT_COST, |first, out| {
         for (index, out) in out.chunks_exact_mut(x.width).enumerate() {
             let (cosines, sines) = table.row(first + index).split_at(n);
-            let heads = x.row(first + index).chunks_exact(head_dim);
+            let (heads, rest) = x.row(first + index).split_at(rotated);
+            let (out, out_rest) = out.split_at_mut(rotated);
+            out_rest.copy_from_slice(rest);
+            let heads = heads.chunks_exact(head_dim);
             for (out, head) in out.chunks_exact_mut(head_dim).zip(heads) {
                 let (left, rest) = head.split_at(n);
                 let (right, kept) = rest.split_at(n);

@@ -5,6 +5,8 @@ use crate::cpu::{self, Attention};
 use crate::error::{Result, bail};
 use crate::{Context, SequenceLayout, Tensor};
 
+const OP: &str = "attention";
+
 /// The widest head.
 const MAX_HEAD_DIM: usize = 256;
 
@@ -23,22 +25,54 @@ pub struct AttentionOptions {
     pub window: Option<usize>,
 }
 
+/// Queries `[rows, heads * head_dim]`, keys and values `[rows, kv_heads * head_dim]`.
+#[derive(Debug, Clone, Copy)]
+pub enum AttentionInput<'a> {
+    /// All three side by side.
+    Fused(&'a Tensor),
+    /// Queries, keys and values by themselves.
+    Separate(&'a Tensor, &'a Tensor, &'a Tensor),
+}
+
+impl AttentionInput<'_> {
+    /// The three, views where they are fused.
+    fn parts(&self, ctx: &Context, heads: usize, kv_heads: usize) -> Result<[Tensor; 3]> {
+        let qkv = match *self {
+            Self::Fused(qkv) => qkv,
+            Self::Separate(q, k, v) => return Ok([q.clone(), k.clone(), v.clone()]),
+        };
+        let all = heads.saturating_add(kv_heads.saturating_mul(2));
+        let head_dim = match *qkv.shape() {
+            [_, width] if width.is_multiple_of(all) => width / all,
+            _ => bail!(
+                ShapeMismatch,
+                "{OP}: fused q, k and v are {:?}, which {heads} heads and twice {kv_heads} do \
+                 not divide",
+                qkv.shape()
+            ),
+        };
+        let part = |first: usize, heads: usize| {
+            super::slice(ctx, qkv, 1, first * head_dim, heads * head_dim)
+        };
+        Ok([
+            part(0, heads)?,
+            part(heads, kv_heads)?,
+            part(heads + kv_heads, kv_heads)?,
+        ])
+    }
+}
+
 /// softmax(scale q k^T + mask) v inside each sequence of `layout`, which covers all rows.
-///
-/// `q` is `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`; they may
-/// be slices of one fused projection. `head_dim` is at most 256. The result has q's shape.
+/// `head_dim` is at most 256. The result is `[rows, heads * head_dim]`.
 ///
 /// # Errors
 /// As for all [operations](super).
 pub fn attention(
     ctx: &Context,
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    input: AttentionInput<'_>,
     layout: &SequenceLayout,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
-    const OP: &str = "attention";
     let &AttentionOptions {
         heads,
         kv_heads,
@@ -58,6 +92,7 @@ pub fn attention(
             "{OP}: scale is {scale}, not finite and above 0"
         );
     }
+    let [q, k, v] = input.parts(ctx, heads, kv_heads)?;
     let &[rows_of_q, width] = q.shape() else {
         bail!(
             ShapeMismatch,
@@ -79,8 +114,8 @@ pub fn attention(
             "{OP}: head_dim {head_dim} is over {MAX_HEAD_DIM}"
         );
     }
-    check_shape(OP, "k", k, &[rows_of_q, kv_heads * head_dim])?;
-    check_shape(OP, "v", v, &[rows_of_q, kv_heads * head_dim])?;
+    check_shape(OP, "k", &k, &[rows_of_q, kv_heads * head_dim])?;
+    check_shape(OP, "v", &v, &[rows_of_q, kv_heads * head_dim])?;
     if !layout.is_packed() || layout.rows() != rows_of_q {
         let (sequences, rows) = (layout.sequences(), layout.rows());
         bail!(

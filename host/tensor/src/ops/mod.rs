@@ -18,7 +18,7 @@ mod norm;
 mod pooling;
 mod rotary;
 
-pub use attention::{AttentionOptions, attention};
+pub use attention::{AttentionInput, AttentionOptions, attention};
 pub use elementwise::{Activation, activate, add, gated, mul, scale};
 pub use embedding::embedding;
 pub use layout::{concat, slice};

@@ -51,20 +51,27 @@ pub fn rotary_table(
     Ok(Tensor::from_buffer(out, shape))
 }
 
-/// Rotates the pairs (i, i + n) of each head of `head_dim` by angle i of its row's entry in
-/// `table` `[rows, 2 n]`. `x` is `[rows, heads * head_dim]`.
+/// Rotates the pairs (i, i + n) of the first `heads` heads of `head_dim` by angle i of its
+/// row's entry in `table` `[rows, 2 n]`; the rest of x `[rows, width]` stays.
 ///
 /// # Errors
 /// As for all [operations](super).
-pub fn rotary(ctx: &Context, x: &Tensor, table: &Tensor, head_dim: usize) -> Result<Tensor> {
+pub fn rotary(
+    ctx: &Context,
+    x: &Tensor,
+    table: &Tensor,
+    heads: usize,
+    head_dim: usize,
+) -> Result<Tensor> {
     const OP: &str = "rotary";
     let &[height, width] = x.shape() else {
         bail!(ShapeMismatch, "{OP}: x is {:?}, not of rank 2", x.shape());
     };
-    if head_dim == 0 || !width.is_multiple_of(head_dim) {
+    let rotated = heads.checked_mul(head_dim);
+    if rotated.is_none_or(|rotated| rotated == 0 || rotated > width) {
         bail!(
             ShapeMismatch,
-            "{OP}: head-dim is {head_dim}, which does not divide the {width} of x"
+            "{OP}: {heads} heads of {head_dim} are not among the {width} columns of x"
         );
     }
     let angles = match *table.shape() {
@@ -85,7 +92,7 @@ pub fn rotary(ctx: &Context, x: &Tensor, table: &Tensor, head_dim: usize) -> Res
         ctx.device.cpu_device(),
         rows(OP, &x)?,
         rows(OP, &table)?,
-        head_dim,
+        [heads, head_dim],
         out.as_mut_slice(),
     );
     Ok(Tensor::from_buffer(out, shape))
