@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 use tenon_tests::goldens::{self, Golden, cosine, max_abs_difference};
 use tenon_tests::http::Connection;
 use tenon_tests::server::{MINILM, Server, vectors};
-use tenon_tests::tools::skip;
 
 /// The largest absolute difference to the reference in f32.
 const F32_TOLERANCE: f32 = 2e-6;
@@ -71,13 +70,6 @@ fn f32_vectors_and_token_counts_equal_the_reference() {
 
 #[test]
 fn bf16_vectors_are_close_to_the_reference() {
-    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    if !flags.contains("avx512_bf16") {
-        return skip(
-            "bf16_vectors_are_close_to_the_reference",
-            "this CPU has no AVX512_BF16",
-        );
-    }
     let server = Server::minilm(&["--dtype", "bf16"]);
     let mut connection = server.connect();
     let mut least = 1.0;
@@ -88,5 +80,5 @@ fn bf16_vectors_are_close_to_the_reference() {
         assert!(cosine >= BF16_COSINE, "{:?}: cosine {cosine}", golden.text);
         least = f64::min(least, cosine);
     }
-    println!("least cosine {least}");
+    println!("least cosine {least} (products in bf16 only where the CPU has AVX512_BF16)");
 }

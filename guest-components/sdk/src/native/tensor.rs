@@ -186,7 +186,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, offset: f32) -> Result<Te
 /// # Errors
 /// That of [`ops::attention`].
 pub fn attention(
-    input: AttentionInput<'_>,
+    input: &AttentionInput<'_>,
     layout: &Layout,
     options: AttentionOptions,
 ) -> Result<Tensor, Error> {
@@ -197,7 +197,7 @@ pub fn attention(
         causal: options.causal,
         window: options.window.map(|window| window as usize),
     };
-    let input = match input {
+    let input = match *input {
         AttentionInput::Fused(qkv) => tenon_tensor::AttentionInput::Fused(&qkv.0),
         AttentionInput::Separate((q, k, v)) => {
             tenon_tensor::AttentionInput::Separate(&q.0, &k.0, &v.0)
