@@ -183,9 +183,11 @@ fn broken_files_are_named() {
     .unwrap();
     refused(dir.path(), &["tokenizer_config.json", "model_max_length"]);
 
+    // Special tokens inside of a text, which truncation could not keep.
     let mut foreign = tokenizer_json();
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
     foreign["post_processor"]["single"] =
-        json!([{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]);
+        json!([text, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}, text]);
     let dir = checkpoint(&foreign);
     refused(dir.path(), &["tokenizer.json"]);
 }
