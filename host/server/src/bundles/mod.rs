@@ -143,3 +143,6 @@ pub fn open(target: &Path) -> Result<Bundle, BundleError> {
         false => from_manifest(target),
     }
 }
+
+#[cfg(test)]
+mod tests;
