@@ -213,6 +213,7 @@ impl Native {
         let request = OpenAi::parse(ENDPOINT.into(), body.as_bytes().to_vec()).map_err(refused)?;
         let options = RenderOptions {
             prompt_name: request.prompt_name,
+            input_type: request.input_type,
             instruction: request.instruction,
             add_special_tokens: request.add_special_tokens,
         };

@@ -3,7 +3,7 @@
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 use tenon_sdk::request_parser::EmbedRequest;
-use tenon_sdk::types::{ApiError, Truncation, TruncationSide};
+use tenon_sdk::types::{ApiError, InputType, Truncation, TruncationSide};
 
 use crate::fields::{self, FieldValue, Fields, Known};
 use crate::inputs::{Accepts, Inputs};
@@ -12,6 +12,7 @@ use crate::state::{State, VectorEncoding};
 
 const ENCODING_FORMATS: [&str; 2] = ["float", "base64"];
 const TRUNCATION_SIDES: [&str; 2] = ["left", "right"];
+const INPUT_TYPES: [&str; 2] = ["query", "document"];
 /// vLLM's names of what this server writes anyway.
 const EMBED_DTYPES: [&str; 1] = ["float32"];
 const ENDIANNESS: [&str; 2] = ["native", "little"];
@@ -67,7 +68,12 @@ pub fn parse(body: &[u8]) -> Result<EmbedRequest, ApiError> {
         truncate,
         add_special_tokens: fields.add_special_tokens.unwrap_or(true),
         prompt_name: fields.prompt_name,
-        instruction: None,
+        input_type: match fields.input_type {
+            None => None,
+            Some(0) => Some(InputType::Query),
+            Some(_) => Some(InputType::Document),
+        },
+        instruction: fields.instruction,
         priority: fields.priority.unwrap_or(0),
         request_id: fields.request_id,
         state: state.to_bytes(),
@@ -89,6 +95,9 @@ struct EmbeddingsFields {
     priority: Option<i32>,
     request_id: Option<String>,
     prompt_name: Option<String>,
+    /// An index of [`INPUT_TYPES`].
+    input_type: Option<usize>,
+    instruction: Option<String>,
 }
 
 impl Fields for EmbeddingsFields {
@@ -112,6 +121,8 @@ impl Fields for EmbeddingsFields {
             "priority" => value.integer(i32::MIN.into(), i32::MAX.into(), &mut self.priority),
             "rid" | "request_id" => value.request_id(&mut self.request_id),
             "prompt_name" => value.plain(&mut self.prompt_name),
+            "input_type" => value.choice(&INPUT_TYPES, &mut self.input_type),
+            "instruction" => value.plain(&mut self.instruction),
             "embed_dtype" => value.choice(&EMBED_DTYPES, &mut None),
             "endianness" => value.choice(&ENDIANNESS, &mut None),
             _ if UNSUPPORTED.contains(&name) => value.unsupported(),

@@ -64,6 +64,7 @@ pub fn parse(body: &[u8]) -> Result<EmbedRequest, ApiError> {
         truncate: None,
         add_special_tokens: true,
         prompt_name: None,
+        input_type: None,
         instruction: None,
         priority: fields.priority.unwrap_or(0),
         request_id,

@@ -1,11 +1,19 @@
 //! Renders text as it is, with sentence-transformers prompts.
 
+mod instruction;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tenon_sdk::role_settings;
 use tenon_sdk::template::{Guest, RenderOptions, Rendered, Segment};
-use tenon_sdk::types::{ApiError, EmbedInput, Part};
+use tenon_sdk::types::{ApiError, EmbedInput, InputType, Part};
+
+/// The prompts of queries and of documents: the first of these names that the model has, as
+/// sentence-transformers' `encode_query` and `encode_document` choose.
+const QUERY_PROMPTS: &[&str] = &["query"];
+const DOCUMENT_PROMPTS: &[&str] = &["document", "passage", "corpus"];
 
 /// Bytes of an error that list the known prompts.
 const MAX_LISTED_BYTES: usize = 1024;
@@ -54,12 +62,8 @@ impl Settings {
         inputs: Vec<EmbedInput>,
         options: &RenderOptions,
     ) -> Result<Vec<Rendered>, ApiError> {
-        if options.instruction.is_some() {
-            let message = "this model takes prompts by name, no instruction";
-            return Err(invalid("instruction", message));
-        }
-        let prompt = self.prompt(options.prompt_name.as_deref())?;
-        let render_input = |(index, input)| self.render_input(index, input, prompt, options);
+        let prompt = self.prompt(options)?;
+        let render_input = |(index, input)| self.render_input(index, input, &prompt, options);
         inputs.into_iter().enumerate().map(render_input).collect()
     }
 
@@ -75,8 +79,10 @@ impl Settings {
             EmbedInput::Parts(parts) => parts,
             EmbedInput::Messages(_) => return Err(text_only(index)),
             EmbedInput::Tokens(_) if options.prompt_name.is_some() => {
-                let message = "a prompt cannot be put before token ids";
-                return Err(invalid("prompt_name", message));
+                return Err(before_tokens("prompt_name"));
+            }
+            EmbedInput::Tokens(_) if options.instruction.is_some() => {
+                return Err(before_tokens("instruction"));
             }
             EmbedInput::Tokens(ids) => {
                 return Ok(Rendered {
@@ -103,14 +109,45 @@ impl Settings {
         })
     }
 
-    /// The prompt that a request asks for by name, or the default one; empty for none.
-    fn prompt(&self, name: Option<&str>) -> Result<&str, ApiError> {
-        let Some(name) = name.or(self.default_prompt_name.as_deref()) else {
-            return Ok("");
+    /// The prompt that a request asks for: by its name, by what its inputs are, or in an
+    /// instruction of its own; else the default one. Empty for none.
+    fn prompt(&self, options: &RenderOptions) -> Result<Cow<'_, str>, ApiError> {
+        let by_type = |kind| {
+            let names = match kind {
+                InputType::Query => QUERY_PROMPTS,
+                InputType::Document => DOCUMENT_PROMPTS,
+            };
+            names.iter().find(|name| self.prompts.contains_key(**name))
         };
-        match self.prompts.get(name) {
-            Some(prompt) => Ok(prompt),
-            None => Err(invalid("prompt_name", self.unknown_prompt(name))),
+        let kind = match options.instruction {
+            // Queries are what models are instructed for.
+            Some(_) => options.input_type.or(Some(InputType::Query)),
+            None => options.input_type,
+        };
+        let name = match &options.prompt_name {
+            Some(name) => Some(name.as_str()),
+            None => kind
+                .and_then(by_type)
+                .copied()
+                .or(self.default_prompt_name.as_deref()),
+        };
+        let prompt = match name {
+            None => "",
+            Some(name) => match self.prompts.get(name) {
+                Some(prompt) => prompt,
+                None => return Err(invalid("prompt_name", self.unknown_prompt(name))),
+            },
+        };
+        match &options.instruction {
+            None => Ok(Cow::Borrowed(prompt)),
+            Some(instruction) => match instruction::replaced(prompt, instruction) {
+                Some(prompt) => Ok(Cow::Owned(prompt)),
+                None => {
+                    let message = "this model has no prompt \"Instruct: ...\\nQuery:\" here, \
+                        whose instruction could be replaced";
+                    Err(invalid("instruction", message))
+                }
+            },
         }
     }
 
@@ -138,6 +175,10 @@ impl Settings {
             text
         }
     }
+}
+
+fn before_tokens(param: &str) -> ApiError {
+    invalid(param, "no prompt can be put before token ids")
 }
 
 fn text_only(index: usize) -> ApiError {

@@ -17,6 +17,7 @@ fn text(text: &str) -> EmbedInput {
 fn options(prompt_name: Option<&str>) -> RenderOptions {
     RenderOptions {
         prompt_name: prompt_name.map(str::to_owned),
+        input_type: None,
         instruction: None,
         add_special_tokens: true,
     }
@@ -166,7 +167,37 @@ fn refuses_what_it_cannot_render() {
         instruction: Some("find".to_owned()),
         ..options(None)
     };
-    check(text("b"), &instruct, "instruction", "no instruction");
+    check(text("b"), &instruct, "instruction", "Instruct: ");
+}
+
+#[test]
+fn chooses_a_prompt_by_what_the_inputs_are() {
+    let prompts = r#"{"prompts": {"query": "Instruct: a\nQuery:", "passage": "P: ",
+        "corpus": "C: "}, "default_prompt_name": "corpus"}"#;
+    let settings: Settings = serde_json::from_str(prompts).unwrap();
+    let prompt = |prompt_name: Option<&str>, input_type, instruction: Option<&str>| {
+        let options = RenderOptions {
+            prompt_name: prompt_name.map(str::to_owned),
+            input_type,
+            instruction: instruction.map(str::to_owned),
+            add_special_tokens: true,
+        };
+        settings.prompt(&options).map(Cow::into_owned).unwrap()
+    };
+    let (query, document) = (Some(InputType::Query), Some(InputType::Document));
+    assert_eq!(prompt(None, query, None), "Instruct: a\nQuery:");
+    assert_eq!(prompt(None, document, None), "P: ");
+    assert_eq!(prompt(None, None, None), "C: ");
+    assert_eq!(prompt(Some("corpus"), query, None), "C: ");
+    assert_eq!(prompt(None, None, Some("b")), "Instruct: b\nQuery:");
+    assert_eq!(prompt(None, query, Some("b")), "Instruct: b\nQuery:");
+
+    let none: Settings = serde_json::from_str("{}").unwrap();
+    let options = RenderOptions {
+        input_type: query,
+        ..options(None)
+    };
+    assert_eq!(none.prompt(&options).unwrap(), "");
 }
 
 #[test]

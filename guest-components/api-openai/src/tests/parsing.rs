@@ -1,6 +1,6 @@
 //! What the parser takes.
 
-use tenon_sdk::types::{EmbedInput, Part, TruncationSide};
+use tenon_sdk::types::{EmbedInput, InputType, Part, TruncationSide};
 
 use super::{EMBEDDINGS, ENCODE, parse};
 use crate::state::{State, VectorEncoding};
@@ -101,6 +101,7 @@ fn has_openais_defaults() {
     assert_eq!((request.dimensions, request.priority), (None, 0));
     assert!(request.truncate.is_none() && request.add_special_tokens);
     assert!(request.prompt_name.is_none() && request.instruction.is_none());
+    assert!(request.input_type.is_none());
     assert!(request.request_id.is_none());
     let state = State::from_bytes(&request.state);
     assert_eq!(state.encoding, VectorEncoding::Float);
@@ -124,6 +125,7 @@ fn takes_every_field() {
         "user": "u", "truncate_prompt_tokens": 9, "truncation_side": "left",
         "add_special_tokens": false, "additional_data": {"b": [1.50, "x"], "a": 1},
         "priority": -3, "rid": "r-1", "prompt_name": "query", "embed_dtype": "float32",
+        "input_type": "document", "instruction": "Find it",
         "endianness": "little"}"#;
     let request = parse(EMBEDDINGS, body).unwrap();
     assert_eq!((request.dimensions, request.priority), (Some(7), -3));
@@ -133,6 +135,8 @@ fn takes_every_field() {
     assert!(!request.add_special_tokens);
     assert_eq!(request.request_id.as_deref(), Some("r-1"));
     assert_eq!(request.prompt_name.as_deref(), Some("query"));
+    assert!(matches!(request.input_type, Some(InputType::Document)));
+    assert_eq!(request.instruction.as_deref(), Some("Find it"));
     let state = State::from_bytes(&request.state);
     assert_eq!(state.encoding, VectorEncoding::Base64);
     assert_eq!(

