@@ -5,12 +5,14 @@ use std::process::Command;
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// Package of the workspace, and the file that cargo makes of it.
-const COMPONENTS: [(&str, &str); 4] = [
-    ("api-openai", "api_openai.wasm"),
-    ("template-plain", "template_plain.wasm"),
-    ("model-bert", "model_bert.wasm"),
-    ("pooling-standard", "pooling_standard.wasm"),
+/// Packages of the workspace. A component's built-in name is its package's without the role.
+const COMPONENTS: [&str; 6] = [
+    "api-openai",
+    "template-plain",
+    "model-bert",
+    "model-nomic",
+    "model-modernbert",
+    "pooling-standard",
 ];
 
 fn main() {
@@ -32,7 +34,7 @@ fn main() {
         .args(["--target", TARGET])
         .arg("--target-dir")
         .arg(&target);
-    for (package, _) in COMPONENTS {
+    for package in COMPONENTS {
         cargo.args(["--package", package]);
     }
     // What the outer build sets for its own target does not hold for this one.
@@ -57,11 +59,19 @@ fn main() {
             "cannot run cargo for the guest components: {error}"
         )),
     }
-    for (_, file) in COMPONENTS {
-        let from = target.join(TARGET).join("guest").join(file);
-        if let Err(error) = std::fs::copy(&from, out.join(file)) {
+    let mut table = String::from("[");
+    for package in COMPONENTS {
+        let file = format!("{}.wasm", package.replace('-', "_"));
+        let from = target.join(TARGET).join("guest").join(&file);
+        if let Err(error) = std::fs::copy(&from, out.join(&file)) {
             fail(&format!("cannot copy {}: {error}", from.display()));
         }
+        let name = package.split_once('-').map_or(package, |(_, name)| name);
+        table.push_str(&format!("({name:?}, include_bytes!({file:?}).as_slice()),"));
+    }
+    table.push(']');
+    if let Err(error) = std::fs::write(out.join("components.rs"), table) {
+        fail(&format!("cannot write the table of components: {error}"));
     }
 }
 

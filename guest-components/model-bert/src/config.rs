@@ -1,16 +1,22 @@
-//! What the graph needs of a BERT checkpoint's `config.json`.
+//! What the graph needs of a checkpoint's `config.json`.
 
 use tenon_sdk::checkpoint::CheckpointConfig;
 use tenon_sdk::tensor::Activation;
 
-/// The sizes and functions of a BERT encoder.
+use crate::family::Family;
+
+/// The sizes and functions of an encoder of one of the families.
 pub struct BertConfig {
+    /// Whose checkpoint it is.
+    pub family: &'static Family,
     /// Rows of the word embedding.
     pub vocab_size: u32,
     /// Rows of the position embedding.
     pub max_position_embeddings: u32,
-    /// Rows of the token type embedding.
-    pub type_vocab_size: u32,
+    /// The padding token, where positions are counted from it.
+    pub padding: Option<u32>,
+    /// Rows of the token type embedding, where there is one.
+    pub type_vocab_size: Option<u32>,
     /// Width of the hidden states.
     pub hidden_size: u32,
     /// Width inside of the feed-forward part.
@@ -31,31 +37,43 @@ impl BertConfig {
         config.require("position_embedding_type", "absolute")?;
         config.require("is_decoder", false)?;
         config.require("add_cross_attention", false)?;
-        let (hidden_size, heads) = (
-            config.size("hidden_size")?,
-            config.size("num_attention_heads")?,
-        );
-        if !hidden_size.is_multiple_of(heads) {
-            return Err(format!(
-                "config.json: hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}"
-            ));
-        }
-        if hidden_size > u32::MAX / 3 {
-            return Err(format!(
-                "config.json: hidden_size {hidden_size} is too large"
-            ));
-        }
+        let family = Family::of(config)?;
+        let keys = &family.keys;
+        let (hidden_size, heads) = config.width_and_heads(keys.hidden_size, keys.heads)?;
         Ok(Self {
+            family,
             vocab_size: config.size("vocab_size")?,
             max_position_embeddings: config.size("max_position_embeddings")?,
-            type_vocab_size: config.size("type_vocab_size")?,
+            padding: keys.padding.map(|key| config.token_id(key)).transpose()?,
+            type_vocab_size: keys.token_types.map(|key| config.size(key)).transpose()?,
             hidden_size,
-            intermediate_size: config.size("intermediate_size")?,
-            layers: config.size("num_hidden_layers")?,
+            intermediate_size: config.size(keys.intermediate_size)?,
+            layers: config.size(keys.layers)?,
             heads,
-            eps: config.eps("layer_norm_eps")?,
-            activation: config.activation("hidden_act")?,
+            eps: keys.eps.map_or(Ok(1e-12), |key| config.eps(key))?,
+            activation: config.activation(keys.activation)?,
         })
+    }
+
+    /// The longest sequence that the position embedding has rows for.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn max_tokens(&self) -> Result<u32, String> {
+        let rows = self.max_position_embeddings;
+        let Some(padding) = self.padding else {
+            return Ok(rows);
+        };
+        match rows
+            .checked_sub(padding)
+            .and_then(|left| left.checked_sub(1))
+        {
+            Some(tokens) if tokens > 0 => Ok(tokens),
+            _ => Err(format!(
+                "config.json: max_position_embeddings is {rows}, wanted more than \
+                 pad_token_id {padding} + 1"
+            )),
+        }
     }
 }
 
@@ -63,7 +81,7 @@ impl BertConfig {
 mod tests {
     use super::*;
 
-    const MINILM: &str = r#"{"architectures": ["BertModel"], "hidden_act": "gelu",
+    const MINILM: &str = r#"{"model_type": "bert", "hidden_act": "gelu",
         "hidden_size": 384, "intermediate_size": 1536, "layer_norm_eps": 1e-12,
         "max_position_embeddings": 512, "num_attention_heads": 12, "num_hidden_layers": 6,
         "position_embedding_type": "absolute", "type_vocab_size": 2, "vocab_size": 30522}"#;
@@ -85,12 +103,43 @@ mod tests {
     }
 
     #[test]
+    fn relatives_have_their_own_keys_and_positions() -> Result<(), String> {
+        let roberta = MINILM
+            .replace(r#""bert""#, r#""xlm-roberta", "pad_token_id": 1"#)
+            .replace("512", "514");
+        assert_eq!(read(&roberta)?.max_tokens()?, 512);
+        let none_left = read(&roberta.replace("514", "2"))?;
+        assert_eq!(
+            none_left.max_tokens().err().as_deref(),
+            Some("config.json: max_position_embeddings is 2, wanted more than pad_token_id 1 + 1")
+        );
+
+        let distilbert = r#"{"model_type": "distilbert", "activation": "gelu", "dim": 768,
+            "hidden_dim": 3072, "max_position_embeddings": 512, "n_heads": 12, "n_layers": 6,
+            "vocab_size": 30522}"#;
+        let config = read(distilbert)?;
+        assert_eq!((config.type_vocab_size, config.eps), (None, 1e-12));
+        assert_eq!(config.max_tokens()?, 512);
+        Ok(())
+    }
+
+    #[test]
     fn names_what_it_cannot_compute() {
         let check = |from: &str, to: &str, message: &str| {
             let text = MINILM.replace(from, to);
             assert_ne!(text, MINILM, "{from} is not in the config");
             assert_eq!(read(&text).err().as_deref(), Some(message));
         };
+        check(
+            r#""bert""#,
+            r#""mpnet""#,
+            r#"config.json: model_type is "mpnet", supported are bert, roberta, xlm-roberta, camembert, distilbert"#,
+        );
+        check(
+            r#""bert""#,
+            r#""roberta""#,
+            "config.json: pad_token_id is missing, wanted an integer of at least 0",
+        );
         check(
             r#""gelu""#,
             r#""gelu_10""#,

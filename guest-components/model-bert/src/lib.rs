@@ -1,6 +1,7 @@
-//! The BERT encoder's forward graph.
+//! The forward graph of BERT, RoBERTa, XLM-RoBERTa, CamemBERT and DistilBERT encoders.
 
 mod config;
+mod family;
 
 use tenon_sdk::batches::Batch;
 use tenon_sdk::checkpoint::{CheckpointConfig, Weights};
@@ -12,11 +13,13 @@ use tenon_sdk::{Model, ModelInfo};
 
 use config::BertConfig;
 
-/// A loaded BERT encoder, without its pooler.
+/// A loaded encoder, without its pooler.
 pub struct Bert {
     words: Tensor,
     positions: Tensor,
-    token_types: Tensor,
+    /// The padding token, where positions are counted from it.
+    padding: Option<u32>,
+    token_types: Option<Tensor>,
     embedding_norm: LayerNorm,
     layers: Vec<EncoderLayer>,
 }
@@ -35,7 +38,8 @@ struct EncoderLayer {
 impl Model for Bert {
     fn load() -> Result<(Self, ModelInfo), String> {
         let config = BertConfig::read(&CheckpointConfig::read()?)?;
-        let weights = Weights::find(&["", "bert."], "embeddings.word_embeddings.weight")?;
+        let family = config.family;
+        let weights = Weights::find(family.prefixes, "embeddings.word_embeddings.weight")?;
         let hidden = config.hidden_size;
 
         let embeddings = weights.under("embeddings.");
@@ -43,17 +47,22 @@ impl Model for Bert {
         let bert = Self {
             words: table("word_embeddings", config.vocab_size)?,
             positions: table("position_embeddings", config.max_position_embeddings)?,
-            token_types: table("token_type_embeddings", config.type_vocab_size)?,
+            padding: config.padding,
+            token_types: config
+                .type_vocab_size
+                .map(|rows| table("token_type_embeddings", rows))
+                .transpose()?,
             embedding_norm: LayerNorm::take(&embeddings, "LayerNorm", hidden, config.eps)?,
             layers: (0..config.layers)
                 .map(|index| {
-                    EncoderLayer::load(&weights.under(&format!("encoder.layer.{index}.")), &config)
+                    let layer = format!("{}.{index}.", family.names.layers);
+                    EncoderLayer::load(&weights.under(&layer), &config)
                 })
                 .collect::<Result<_, _>>()?,
         };
         let info = ModelInfo {
             hidden_size: hidden,
-            max_tokens: Some(config.max_position_embeddings),
+            max_tokens: Some(config.max_tokens()?),
             vocab_size: config.vocab_size,
         };
         Ok((bert, info))
@@ -61,10 +70,16 @@ impl Model for Bert {
 
     fn forward(&self, input: &Batch) -> Result<Tensor, Error> {
         let layout = input.layout();
-        let words = tensor::embedding(&self.words, &input.token_ids(), None)?;
-        let typed = tensor::embedding(&self.token_types, &input.token_type_ids(), Some(&words))?;
-        let placed = tensor::embedding(&self.positions, &input.position_ids(0), Some(&typed))?;
-        let mut hidden = self.embedding_norm.apply(&placed, None)?;
+        let positions = match self.padding {
+            Some(padding) => input.position_ids_skipping(padding),
+            None => input.position_ids(0),
+        };
+        let mut sum = tensor::embedding(&self.words, &input.token_ids(), None)?;
+        if let Some(token_types) = &self.token_types {
+            sum = tensor::embedding(token_types, &input.token_type_ids(), Some(&sum))?;
+        }
+        sum = tensor::embedding(&self.positions, &positions, Some(&sum))?;
+        let mut hidden = self.embedding_norm.apply(&sum, None)?;
         for layer in &self.layers {
             hidden = layer.forward(&hidden, &layout)?;
         }
@@ -74,12 +89,12 @@ impl Model for Bert {
 
 impl EncoderLayer {
     fn load(weights: &Weights, config: &BertConfig) -> Result<Self, String> {
-        let hidden = config.hidden_size;
-        let norm = |name: &str| LayerNorm::take(weights, name, hidden, config.eps);
-        let qkv = ["query", "key", "value"].map(|name| format!("attention.self.{name}"));
-        let qkv = qkv.each_ref().map(String::as_str);
+        let names = &config.family.names;
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let linear = |name, inputs, outputs| Linear::with_bias(weights, name, inputs, outputs);
+        let norm = |name| LayerNorm::take(weights, name, hidden, config.eps);
         Ok(Self {
-            qkv: Linear::fused_with_bias(weights, &qkv, hidden, 3 * hidden)?,
+            qkv: Linear::fused_with_bias(weights, &names.qkv, hidden, 3 * hidden)?,
             attention: AttentionOptions {
                 heads: config.heads,
                 kv_heads: config.heads,
@@ -87,17 +102,12 @@ impl EncoderLayer {
                 causal: false,
                 window: None,
             },
-            attention_output: Linear::with_bias(weights, "attention.output.dense", hidden, hidden)?,
-            attention_norm: norm("attention.output.LayerNorm")?,
-            intermediate: Linear::with_bias(
-                weights,
-                "intermediate.dense",
-                hidden,
-                config.intermediate_size,
-            )?,
+            attention_output: linear(names.attention_output, hidden, hidden)?,
+            attention_norm: norm(names.attention_norm)?,
+            intermediate: linear(names.intermediate, hidden, inner)?,
             activation: config.activation,
-            output: Linear::with_bias(weights, "output.dense", config.intermediate_size, hidden)?,
-            output_norm: norm("output.LayerNorm")?,
+            output: linear(names.output, inner, hidden)?,
+            output_norm: norm(names.output_norm)?,
         })
     }
 

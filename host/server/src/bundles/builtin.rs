@@ -1,23 +1,7 @@
 //! The components that the binary holds.
 
-const COMPONENTS: [(&str, &[u8]); 4] = [
-    (
-        "openai",
-        include_bytes!(concat!(env!("OUT_DIR"), "/api_openai.wasm")),
-    ),
-    (
-        "plain",
-        include_bytes!(concat!(env!("OUT_DIR"), "/template_plain.wasm")),
-    ),
-    (
-        "bert",
-        include_bytes!(concat!(env!("OUT_DIR"), "/model_bert.wasm")),
-    ),
-    (
-        "standard",
-        include_bytes!(concat!(env!("OUT_DIR"), "/pooling_standard.wasm")),
-    ),
-];
+/// Names and binary forms, as the build script wrote them.
+const COMPONENTS: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/components.rs"));
 
 /// The binary form of a built-in component.
 pub fn component(name: &str) -> Option<&'static [u8]> {

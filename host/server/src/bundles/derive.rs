@@ -9,14 +9,34 @@ use super::text::{Prompts, TransformerSettings};
 use super::{Bundle, BundleError, ComponentSource, PerRole, ServedDtype, json as files};
 
 /// Architectures, and the built-in component that computes each.
-const ARCHITECTURES: [(&str, &str); 3] = [
+const ARCHITECTURES: [(&str, &str); 15] = [
     ("BertModel", "bert"),
     ("BertForMaskedLM", "bert"),
     ("BertForPreTraining", "bert"),
+    ("RobertaModel", "bert"),
+    ("RobertaForMaskedLM", "bert"),
+    ("XLMRobertaModel", "bert"),
+    ("XLMRobertaForMaskedLM", "bert"),
+    ("CamembertModel", "bert"),
+    ("CamembertForMaskedLM", "bert"),
+    ("DistilBertModel", "bert"),
+    ("DistilBertForMaskedLM", "bert"),
+    ("NomicBertModel", "nomic"),
+    ("NomicBertForMaskedLM", "nomic"),
+    ("ModernBertModel", "modernbert"),
+    ("ModernBertForMaskedLM", "modernbert"),
 ];
 
 /// Model types, for a checkpoint that names no architecture.
-const MODEL_TYPES: [(&str, &str); 1] = [("bert", "bert")];
+const MODEL_TYPES: [(&str, &str); 7] = [
+    ("bert", "bert"),
+    ("roberta", "bert"),
+    ("xlm-roberta", "bert"),
+    ("camembert", "bert"),
+    ("distilbert", "bert"),
+    ("nomic_bert", "nomic"),
+    ("modernbert", "modernbert"),
+];
 
 /// Reads what the folder says of itself. `name` is what it is served as; by default the
 /// folder's own name.
