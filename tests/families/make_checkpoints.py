@@ -1,0 +1,209 @@
+"""Makes the tiny checkpoints of the model families, and what sentence-transformers answers for them.
+
+Versions that made the committed files:
+
+    pip install sentence-transformers==6.2.0 transformers==5.23.0 torch==2.15.0
+
+Run with the names of families, or with none for all of families.py:
+
+    python make_checkpoints.py [NAME...]
+
+NAME/ is a checkpoint with random weights in the files of a real one; NAME.json has the vectors of
+texts.json, each computed alone (batch of one, no padding) in f32, and how far the reference is from
+itself in f64. The weights are larger than those of a fresh model, so that an error in any part of
+the graph shows in the vectors.
+"""
+
+import base64
+import json
+import math
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import numpy
+import sentence_transformers
+import tokenizers
+import torch
+import transformers
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+
+from families import FAMILIES
+
+HERE = Path(__file__).parent
+SEED = 7
+PROMPTED_TEXTS = (0, 10, 18)
+
+
+def write_json(path, value):
+    """Writes a compact JSON file, and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def randomize(model):
+    """Weights that keep the size of activations; norms and biases away from ones and zeros."""
+    generator = torch.Generator().manual_seed(SEED)
+    for name, weight in model.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        if weight.ndim == 1 and name.endswith("bias"):
+            value = 0.2 * noise
+        elif weight.ndim == 1:
+            value = weight + 0.3 * noise
+        elif "embed" in name:
+            value = 0.5 * noise
+        else:
+            value = 1.2 / math.sqrt(weight.shape[1]) * noise
+        weight.data = value.float()
+    return model
+
+
+def write_tokenizer(family, directory):
+    """tokenizer.json and tokenizer_config.json; the size of the vocabulary."""
+    tokenizer = family.tokenizer()
+    value = json.loads(tokenizer.to_str())
+    write_json(directory / "tokenizer.json", value)
+    write_json(directory / "tokenizer_config.json", family.tokenizer_config)
+    return tokenizer.get_vocab_size()
+
+
+def write_model(family, vocabulary, directory):
+    """config.json and model.safetensors."""
+    write_json(directory / "config.json", {**family.config, "vocab_size": vocabulary})
+    config = transformers.AutoConfig.from_pretrained(directory)
+    model = randomize(transformers.AutoModel.from_config(config))
+    storage = getattr(torch, family.storage)
+    state = {
+        family.prefix + name: weight.to(storage).contiguous()
+        for name, weight in model.state_dict().items()
+    }
+    save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_dense(settings, directory):
+    """A Dense module's two files."""
+    write_json(directory / "config.json", settings)
+    sizes = {key: settings[key] for key in ("in_features", "out_features", "bias")}
+    linear = randomize(torch.nn.Linear(**sizes))
+    state = {f"linear.{name}": weight for name, weight in linear.state_dict().items()}
+    save_file(state, directory / "model.safetensors")
+
+
+def write_modules(family, directory):
+    """modules.json and the modules after the transformer."""
+    kinds = ["Transformer", "Pooling"] + ["Dense"] * len(family.dense)
+    kinds += ["Normalize"] * family.normalize
+    paths = [f"{index}_{kind}" if index else "" for index, kind in enumerate(kinds)]
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": family.types[kind]}
+        for index, (kind, path) in enumerate(zip(kinds, paths))
+    ]
+    write_json(directory / "modules.json", modules)
+    write_json(directory / "1_Pooling/config.json", family.pooling)
+    for settings, path in zip(family.dense, paths[2:]):
+        write_dense(settings, directory / path)
+
+
+def write_settings(family, directory):
+    """sentence_bert_config.json and config_sentence_transformers.json."""
+    if family.sentence_bert is not None:
+        write_json(directory / "sentence_bert_config.json", family.sentence_bert)
+    settings = {
+        "__version__": {
+            "sentence_transformers": sentence_transformers.__version__,
+            "transformers": transformers.__version__,
+            "pytorch": torch.__version__.split("+")[0],
+        },
+        "prompts": family.prompts,
+        "default_prompt_name": family.default_prompt,
+        "similarity_fn_name": "cosine",
+    }
+    write_json(directory / "config_sentence_transformers.json", settings)
+
+
+def write_checkpoint(family, directory):
+    """The whole directory."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    vocabulary = write_tokenizer(family, directory)
+    write_model(family, vocabulary, directory)
+    write_modules(family, directory)
+    write_settings(family, directory)
+
+
+def check_loading(directory, texts):
+    """The reference reads every weight, and tokenizes as tokenizer.json says."""
+    _, info = transformers.AutoModel.from_pretrained(directory, output_loading_info=True)
+    wrong = {key: value for key, value in info.items() if value}
+    assert not wrong, f"{directory.name}: {wrong}"
+    file = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    loaded = transformers.AutoTokenizer.from_pretrained(directory)
+    for text in texts:
+        assert file.encode(text).ids == loaded(text)["input_ids"], f"{directory.name}: {text!r}"
+
+
+def encoded(vector):
+    """Little-endian f32 values in base64."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+
+
+def count(model, text, prompt):
+    """Tokens of a text behind its prompt, special tokens counted, after truncation."""
+    return int(model.preprocess([text], prompt=prompt)["attention_mask"].sum())
+
+
+def goldens(directory, prompts, texts):
+    """What sentence-transformers answers."""
+    f32 = {"dtype": torch.float32}
+    model = SentenceTransformer(str(directory), device="cpu", model_kwargs=f32)
+    cases = [(index, None) for index in range(len(texts))]
+    cases += [(index, name) for name in prompts for index in PROMPTED_TEXTS]
+    vectors = [model.encode(texts[index], prompt_name=name) for index, name in cases]
+    counts = [
+        count(model, texts[index], model.prompts.get(name or model.default_prompt_name))
+        for index, name in cases
+    ]
+    exact = [model.double().encode(texts[index], prompt_name=name) for index, name in cases]
+    norm = numpy.linalg.norm(vectors, axis=1, keepdims=True)
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "sentence-transformers": sentence_transformers.__version__,
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+            "torch": torch.__version__.split("+")[0],
+        },
+        "reference_f64_max_abs": float(numpy.abs((vectors - numpy.stack(exact)) / norm).max()),
+        "dimensions": len(vectors[0]),
+        "cases": [
+            {"text": index, "prompt_name": name, "tokens": tokens, "vector": encoded(vector)}
+            for (index, name), tokens, vector in zip(cases, counts, vectors)
+        ],
+    }
+
+
+def make(name, texts):
+    """One family: its directory and its goldens."""
+    directory = HERE / name
+    write_checkpoint(FAMILIES[name], directory)
+    check_loading(directory, texts)
+    answers = goldens(directory, FAMILIES[name].prompts, texts)
+    (HERE / f"{name}.json").write_text(json.dumps(answers, indent=0) + "\n")
+    size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    lengths = [case["tokens"] for case in answers["cases"]]
+    print(f"{name}: {size} bytes, tokens {lengths}, f64 {answers['reference_f64_max_abs']:.1e}")
+
+
+def main():
+    """Makes the families that the command line names."""
+    texts = json.loads((HERE / "texts.json").read_text(encoding="utf-8"))
+    torch.set_num_threads(1)
+    for name in sys.argv[1:] or FAMILIES:
+        make(name, texts)
+
+
+if __name__ == "__main__":
+    main()
