@@ -103,7 +103,7 @@ impl EncoderLayer {
 
     fn forward(&self, x: &Tensor, layout: &Layout) -> Result<Tensor, Error> {
         let qkv = self.qkv.apply(x, Activation::Identity)?;
-        let context = tensor::attention(AttentionInput::Fused(&qkv), layout, self.attention)?;
+        let context = tensor::attention(&AttentionInput::Fused(&qkv), layout, self.attention)?;
         let attended = self
             .attention_output
             .apply(&context, Activation::Identity)?;

@@ -197,7 +197,7 @@ pub fn attention(
         causal: options.causal,
         window: options.window.map(|window| window as usize),
     };
-    let input = match input {
+    let input = match *input {
         AttentionInput::Fused(qkv) => tenon_tensor::AttentionInput::Fused(&qkv.0),
         AttentionInput::Separate((q, k, v)) => {
             tenon_tensor::AttentionInput::Separate(&q.0, &k.0, &v.0)
