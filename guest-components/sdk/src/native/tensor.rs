@@ -186,7 +186,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, offset: f32) -> Result<Te
 /// # Errors
 /// That of [`ops::attention`].
 pub fn attention(
-    input: AttentionInput<'_>,
+    input: &AttentionInput<'_>,
     layout: &Layout,
     options: AttentionOptions,
 ) -> Result<Tensor, Error> {
