@@ -5,8 +5,13 @@ use serde_json::{Map, Value};
 use crate::tensor::{Activation, Error, Tensor};
 use crate::{config, weights};
 
-/// The checkpoint's `config.json`. A key with the value null counts as absent.
-pub struct CheckpointConfig(Map<String, Value>);
+/// The checkpoint's `config.json`, or a section of it. A key with the value null counts as
+/// absent.
+pub struct CheckpointConfig {
+    values: Map<String, Value>,
+    /// What error texts put before a key: nothing, or `SECTION.`.
+    path: String,
+}
 
 impl CheckpointConfig {
     /// Reads that of the calling component.
@@ -22,9 +27,23 @@ impl CheckpointConfig {
     /// # Errors
     /// Where it is not a JSON object.
     pub fn parse(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text)
-            .map(Self)
-            .map_err(|error| format!("config.json: {error}"))
+        let values = serde_json::from_str(text).map_err(|error| format!("config.json: {error}"))?;
+        let path = String::new();
+        Ok(Self { values, path })
+    }
+
+    /// The object under `key`: an empty one where the key is absent.
+    ///
+    /// # Errors
+    /// Where it is no object.
+    pub fn section(&self, key: &str) -> Result<Self, String> {
+        let values = match self.get(key) {
+            None => Map::new(),
+            Some(Value::Object(values)) => values.clone(),
+            Some(other) => return Err(self.mismatch(key, other, "an object")),
+        };
+        let path = format!("{}{key}.", self.path);
+        Ok(Self { values, path })
     }
 
     /// A size or count: an integer of at least 1 that must be there.
@@ -36,7 +55,49 @@ impl CheckpointConfig {
         let value = self.required(key, wanted)?;
         match value.as_u64().and_then(|size| u32::try_from(size).ok()) {
             Some(size) if size > 0 => Ok(size),
-            _ => Err(mismatch(key, value, wanted)),
+            _ => Err(self.mismatch(key, value, wanted)),
+        }
+    }
+
+    /// The width of the hidden states and the number of attention heads, which divides it.
+    ///
+    /// # Errors
+    /// Where one is not there, or they do not fit each other.
+    pub fn width_and_heads(&self, width: &str, heads: &str) -> Result<(u32, u32), String> {
+        let (size, count) = (self.size(width)?, self.size(heads)?);
+        if !size.is_multiple_of(count) {
+            return Err(format!(
+                "config.json: {width} {size} is not a multiple of {heads} {count}"
+            ));
+        }
+        if size > u32::MAX / 3 {
+            return Err(format!("config.json: {width} {size} is too large"));
+        }
+        Ok((size, count))
+    }
+
+    /// The id of a token, which must be there.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn token_id(&self, key: &str) -> Result<u32, String> {
+        let wanted = "an integer of at least 0";
+        let value = self.required(key, wanted)?;
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| self.mismatch(key, value, wanted))
+    }
+
+    /// A number above 0, or `default` where the key is absent.
+    ///
+    /// # Errors
+    /// Where it is anything else.
+    pub fn positive_or(&self, key: &str, default: f32) -> Result<f32, String> {
+        let Some(value) = self.get(key) else {
+            return Ok(default);
+        };
+        match value.as_f64().map(|number| number as f32) {
+            Some(number) if number > 0.0 && number.is_finite() => Ok(number),
+            _ => Err(self.mismatch(key, value, "a number above 0")),
         }
     }
 
@@ -49,7 +110,7 @@ impl CheckpointConfig {
         let value = self.required(key, wanted)?;
         match value.as_f64() {
             Some(eps) if eps >= 0.0 && (eps as f32).is_finite() => Ok(eps as f32),
-            _ => Err(mismatch(key, value, wanted)),
+            _ => Err(self.mismatch(key, value, wanted)),
         }
     }
 
@@ -61,7 +122,7 @@ impl CheckpointConfig {
         let value = self.required(key, "a string")?;
         value
             .as_str()
-            .ok_or_else(|| mismatch(key, value, "a string"))
+            .ok_or_else(|| self.mismatch(key, value, "a string"))
     }
 
     /// The function that `key` names, which must be there.
@@ -70,8 +131,10 @@ impl CheckpointConfig {
     /// Where it is not, or is none that [`activation`] knows.
     pub fn activation(&self, key: &str) -> Result<Activation, String> {
         let name = self.text(key)?;
-        activation(name)
-            .ok_or_else(|| format!("config.json: {key} is {name:?}, which is not supported"))
+        activation(name).ok_or_else(|| {
+            let path = &self.path;
+            format!("config.json: {path}{key} is {name:?}, which is not supported")
+        })
     }
 
     /// Refuses a key that is there with another value than the `only` one supported.
@@ -82,7 +145,8 @@ impl CheckpointConfig {
         let only = only.into();
         match self.get(key) {
             Some(value) if *value != only => Err(format!(
-                "config.json: {key} is {value}, only {only} is supported"
+                "config.json: {}{key} is {value}, only {only} is supported",
+                self.path
             )),
             _ => Ok(()),
         }
@@ -90,17 +154,21 @@ impl CheckpointConfig {
 
     /// The value of a key that is there and not null.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key).filter(|value| !value.is_null())
+        self.values.get(key).filter(|value| !value.is_null())
     }
 
     fn required(&self, key: &str, wanted: &str) -> Result<&Value, String> {
+        let path = &self.path;
         self.get(key)
-            .ok_or_else(|| format!("config.json: {key} is missing, wanted {wanted}"))
+            .ok_or_else(|| format!("config.json: {path}{key} is missing, wanted {wanted}"))
     }
-}
 
-fn mismatch(key: &str, value: &Value, wanted: &str) -> String {
-    format!("config.json: {key} is {value}, wanted {wanted}")
+    fn mismatch(&self, key: &str, value: &Value, wanted: &str) -> String {
+        format!(
+            "config.json: {}{key} is {value}, wanted {wanted}",
+            self.path
+        )
+    }
 }
 
 /// The function that transformers gives this name, where there is one.

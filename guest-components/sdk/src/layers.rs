@@ -52,15 +52,24 @@ impl Linear {
         inputs: u32,
         outputs: u32,
     ) -> Result<Self, String> {
-        let concat = |kind: &str, shape: &[u32]| {
-            let names: Vec<_> = names.iter().map(|name| format!("{name}.{kind}")).collect();
-            let names: Vec<_> = names.iter().map(String::as_str).collect();
-            weights.concat(&names, shape)
-        };
         Ok(Self {
-            weight: concat("weight", &[outputs, inputs])?,
-            bias: Some(concat("bias", &[outputs])?),
+            bias: Some(concat(weights, names, "bias", &[outputs])?),
+            ..Self::fused_without_bias(weights, names, inputs, outputs)?
         })
+    }
+
+    /// As [`Self::fused_with_bias`], of layers that have none.
+    ///
+    /// # Errors
+    /// Where one is absent or of another shape.
+    pub fn fused_without_bias(
+        weights: &Weights,
+        names: &[&str],
+        inputs: u32,
+        outputs: u32,
+    ) -> Result<Self, String> {
+        let weight = concat(weights, names, "weight", &[outputs, inputs])?;
+        Ok(Self { weight, bias: None })
     }
 
     /// activation(x weight^T + bias)
@@ -70,12 +79,28 @@ impl Linear {
     pub fn apply(&self, x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
         tensor::linear(x, &self.weight, self.bias.as_ref(), activation, None)
     }
+
+    /// residual + x weight^T + bias
+    ///
+    /// # Errors
+    /// The error of the operation.
+    pub fn apply_onto(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor, Error> {
+        let bias = self.bias.as_ref();
+        tensor::linear(x, &self.weight, bias, Activation::Identity, Some(residual))
+    }
 }
 
-/// A layer norm with weight and bias.
+/// `NAME.KIND` of every name, one after the other.
+fn concat(weights: &Weights, names: &[&str], kind: &str, shape: &[u32]) -> Result<Tensor, String> {
+    let names: Vec<_> = names.iter().map(|name| format!("{name}.{kind}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    weights.concat(&names, shape)
+}
+
+/// A layer norm.
 pub struct LayerNorm {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     eps: f32,
 }
 
@@ -94,16 +119,31 @@ impl LayerNorm {
         };
         Ok(Self {
             weight: weights.get(&format!("{name}.{weight}"), &[size])?,
-            bias: weights.get(&format!("{name}.{bias}"), &[size])?,
+            bias: Some(weights.get(&format!("{name}.{bias}"), &[size])?),
             eps,
         })
     }
 
-    /// The norm of x, plus `residual` where given.
+    /// Takes `NAME.weight`.
+    ///
+    /// # Errors
+    /// Where it is absent or of another shape.
+    pub fn without_bias(
+        weights: &Weights,
+        name: &str,
+        size: u32,
+        eps: f32,
+    ) -> Result<Self, String> {
+        let (weight, bias) = (weights.get(&format!("{name}.weight"), &[size])?, None);
+        Ok(Self { weight, bias, eps })
+    }
+
+    /// The norm of x + `residual`.
     ///
     /// # Errors
     /// The error of the operation.
     pub fn apply(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor, Error> {
-        tensor::layer_norm(x, Some(&self.weight), Some(&self.bias), self.eps, residual)
+        let bias = self.bias.as_ref();
+        tensor::layer_norm(x, Some(&self.weight), bias, self.eps, residual)
     }
 }

@@ -50,6 +50,8 @@ mod model;
 #[cfg(not(target_family = "wasm"))]
 pub mod native;
 mod pooling;
+pub mod rotary;
+pub mod rotary_encoder;
 mod settings;
 
 #[cfg(target_family = "wasm")]
