@@ -87,18 +87,25 @@ impl CheckpointConfig {
         id.ok_or_else(|| self.mismatch(key, value, wanted))
     }
 
+    /// A number above 0 that must be there.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn positive(&self, key: &str) -> Result<f32, String> {
+        let wanted = "a number above 0";
+        let value = self.required(key, wanted)?;
+        match value.as_f64().map(|number| number as f32) {
+            Some(number) if number > 0.0 && number.is_finite() => Ok(number),
+            _ => Err(self.mismatch(key, value, wanted)),
+        }
+    }
+
     /// A number above 0, or `default` where the key is absent.
     ///
     /// # Errors
     /// Where it is anything else.
     pub fn positive_or(&self, key: &str, default: f32) -> Result<f32, String> {
-        let Some(value) = self.get(key) else {
-            return Ok(default);
-        };
-        match value.as_f64().map(|number| number as f32) {
-            Some(number) if number > 0.0 && number.is_finite() => Ok(number),
-            _ => Err(self.mismatch(key, value, "a number above 0")),
-        }
+        self.get(key).map_or(Ok(default), |_| self.positive(key))
     }
 
     /// An eps: a finite number of at least 0 that must be there.
@@ -142,14 +149,29 @@ impl CheckpointConfig {
     /// # Errors
     /// Where it has.
     pub fn require(&self, key: &str, only: impl Into<Value>) -> Result<(), String> {
-        let only = only.into();
         match self.get(key) {
-            Some(value) if *value != only => Err(format!(
-                "config.json: {}{key} is {value}, only {only} is supported",
-                self.path
-            )),
-            _ => Ok(()),
+            Some(_) => self.require_stated(key, only),
+            None => Ok(()),
         }
+    }
+
+    /// Refuses a key that is absent or has another value than the `only` one supported:
+    /// where absence would mean something else.
+    ///
+    /// # Errors
+    /// Where it is or has.
+    pub fn require_stated(&self, key: &str, only: impl Into<Value>) -> Result<(), String> {
+        let only = only.into();
+        let value = self.required(key, &only.to_string())?;
+        // 1 and 1.0 are one number.
+        let number = value.as_f64();
+        if *value == only || (number.is_some() && number == only.as_f64()) {
+            return Ok(());
+        }
+        Err(format!(
+            "config.json: {}{key} is {value}, only {only} is supported",
+            self.path
+        ))
     }
 
     /// The value of a key that is there and not null.
