@@ -6,10 +6,11 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Package of the workspace, and the file that cargo makes of it.
-const COMPONENTS: [(&str, &str); 4] = [
+const COMPONENTS: [(&str, &str); 5] = [
     ("api-openai", "api_openai.wasm"),
     ("template-plain", "template_plain.wasm"),
     ("model-bert", "model_bert.wasm"),
+    ("model-decoder", "model_decoder.wasm"),
     ("pooling-standard", "pooling_standard.wasm"),
 ];
 

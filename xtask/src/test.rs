@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use crate::steps::{GUEST_TARGET, binary, cargo, guest_target, root, step};
 
 /// The crates that are compiled to components.
-const GUESTS: [&str; 4] = [
+const GUESTS: [&str; 5] = [
     "api-openai",
     "template-plain",
     "model-bert",
+    "model-decoder",
     "pooling-standard",
 ];
 /// The hub id of the default model.

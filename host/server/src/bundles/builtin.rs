@@ -1,6 +1,6 @@
 //! The components that the binary holds.
 
-const COMPONENTS: [(&str, &[u8]); 4] = [
+const COMPONENTS: [(&str, &[u8]); 5] = [
     (
         "openai",
         include_bytes!(concat!(env!("OUT_DIR"), "/api_openai.wasm")),
@@ -12,6 +12,10 @@ const COMPONENTS: [(&str, &[u8]); 4] = [
     (
         "bert",
         include_bytes!(concat!(env!("OUT_DIR"), "/model_bert.wasm")),
+    ),
+    (
+        "decoder",
+        include_bytes!(concat!(env!("OUT_DIR"), "/model_decoder.wasm")),
     ),
     (
         "standard",
