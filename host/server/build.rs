@@ -6,12 +6,13 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Packages of the workspace. A component's built-in name is its package's without the role.
-const COMPONENTS: [&str; 6] = [
+const COMPONENTS: [&str; 7] = [
     "api-openai",
     "template-plain",
     "model-bert",
     "model-nomic",
     "model-modernbert",
+    "model-decoder",
     "pooling-standard",
 ];
 

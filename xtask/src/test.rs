@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use crate::steps::{GUEST_TARGET, binary, cargo, guest_target, root, step};
 
 /// The crates that are compiled to components.
-const GUESTS: [&str; 6] = [
+const GUESTS: [&str; 7] = [
     "api-openai",
     "template-plain",
     "model-bert",
     "model-nomic",
     "model-modernbert",
+    "model-decoder",
     "pooling-standard",
 ];
 /// The hub id of the default model.

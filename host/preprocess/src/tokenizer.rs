@@ -45,7 +45,8 @@ pub struct TextTokenizer {
 
 impl TextTokenizer {
     /// Loads `tokenizer.json` and `tokenizer_config.json` of a checkpoint's folder. The
-    /// truncation and padding that the file itself asks for are never the limit.
+    /// truncation and padding that the file itself asks for are never the limit. With
+    /// `add_eos_token`, `eos_token` counts among the special tokens, once.
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("tokenizer.json");
         let mut inner =
@@ -54,8 +55,12 @@ impl TextTokenizer {
         inner
             .with_truncation(None)
             .map_err(|error| file_error(&path, error))?;
-        let (prefix, suffix) = affixes(&inner).map_err(|error| file_error(&path, error))?;
+        let (prefix, mut suffix) = affixes(&inner).map_err(|error| file_error(&path, error))?;
         let settings = Settings::read(dir)?;
+        let eos = added_eos(&inner, &settings)
+            .map_err(|what| file_error(&dir.join(Settings::FILE), what))?;
+        // The post-processor of some files adds it, that of others does not.
+        suffix.extend(eos.filter(|id| !suffix.contains(id)));
         Ok(Self {
             inner,
             model_max_length: settings.max_length(),
@@ -144,6 +149,19 @@ impl TextTokenizer {
     /// The longest input that the tokenizer's settings name, special tokens counted.
     pub fn model_max_length(&self) -> Option<usize> {
         self.model_max_length
+    }
+}
+
+/// The id of the token that the settings end sequences with.
+fn added_eos(tokenizer: &Tokenizer, settings: &Settings) -> Result<Option<u32>, String> {
+    let Some(token) = settings.added_eos()? else {
+        return Ok(None);
+    };
+    match tokenizer.token_to_id(token) {
+        Some(id) => Ok(Some(id)),
+        None => Err(format!(
+            "eos_token is {token:?}, which tokenizer.json does not have"
+        )),
     }
 }
 

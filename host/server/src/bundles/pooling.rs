@@ -37,21 +37,27 @@ struct Module {
 }
 
 impl Chain {
-    /// Reads the chain; without modules.json it is mean pooling and nothing else, as
+    /// The chain of a folder without modules.json: pooling in this mode and nothing else, as
     /// sentence-transformers has it.
-    pub fn read(dir: &Path) -> Result<Self, BundleError> {
+    pub fn pooled(mode: &str) -> Self {
+        Self {
+            transformer: String::new(),
+            modules: vec![json!({"type": "pooling", "modes": [mode]})],
+            include_prompt: true,
+        }
+    }
+
+    /// Reads the chain that modules.json lists, if there is one.
+    pub fn read(dir: &Path) -> Result<Option<Self>, BundleError> {
         let path = dir.join("modules.json");
+        if !path.exists() {
+            return Ok(None);
+        }
         let mut chain = Self {
             transformer: String::new(),
             modules: Vec::new(),
             include_prompt: true,
         };
-        if !path.exists() {
-            chain
-                .modules
-                .push(json!({"type": "pooling", "modes": ["mean"]}));
-            return Ok(chain);
-        }
         let modules: Vec<Module> = files::read(&path)?;
         for (index, module) in modules.iter().enumerate() {
             let refuse = |what: String| BundleError::new(&path, what);
@@ -92,7 +98,7 @@ impl Chain {
         {
             return Err(BundleError::new(&path, "there is no Pooling module"));
         }
-        Ok(chain)
+        Ok(Some(chain))
     }
 }
 
