@@ -84,7 +84,26 @@ def resaved(source, directory):
     SentenceTransformer(str(source), device="cpu").save(str(directory), create_model_card=False)
 
 
+def add_eos(source, directory):
+    """A tokenizer.json without the end token, as e5-mistral has it: the setting is elsewhere."""
+    shutil.copytree(source, directory)
+    path = directory / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    template = tokenizer["post_processor"]
+    end = template["single"].pop()["SpecialToken"]["id"]
+    template["special_tokens"].pop(end)
+    template["pair"] = [
+        part for part in template["pair"] if part.get("SpecialToken", {}).get("id") != end
+    ]
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False) + "\n", encoding="utf-8")
+    path = directory / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings |= {"add_bos_token": True, "add_eos_token": True}
+    path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+
+
 COPIES = {
+    "mistral-add-eos": ("mistral", add_eos),
     "nomic-hub": ("nomic", nomic_hub),
     "modernbert-resaved": ("modernbert", resaved),
     "gemma3-text-resaved": ("gemma3-text", resaved),

@@ -1,4 +1,4 @@
-"""Makes the tiny checkpoints of the model families, and what sentence-transformers answers for them.
+"""Makes tiny checkpoints of the model families, and what sentence-transformers answers for them.
 
 Versions that made the committed files:
 
@@ -58,7 +58,7 @@ def randomize(model):
         elif weight.ndim == 1:
             value = weight + 0.3 * noise
         elif "embed" in name:
-            value = 0.5 * noise
+            value = 0.1 * noise
         else:
             value = 1.2 / math.sqrt(weight.shape[1]) * noise
         weight.data = value.float()
