@@ -126,12 +126,8 @@ fn component(config: &Map<String, Value>) -> Result<&'static str, String> {
         });
     }
     match config.get("model_type") {
-        Some(kind) => find(MODEL_TYPES, kind.as_str().unwrap_or_default()).ok_or_else(|| {
-            format!(
-                "model_type is {kind}; supported are {}",
-                known(MODEL_TYPES)
-            )
-        }),
+        Some(kind) => find(MODEL_TYPES, kind.as_str().unwrap_or_default())
+            .ok_or_else(|| format!("model_type is {kind}; supported are {}", known(MODEL_TYPES))),
         None => Err("it names neither architectures nor model_type".into()),
     }
 }
