@@ -152,3 +152,108 @@ fn layers(
     };
     types.into_iter().map(layer).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: &str = r#""vocab_size": 97, "hidden_size": 48, "intermediate_size": 80,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-6"#;
+
+    fn text(model_type: &str, rest: &str) -> String {
+        let activation = match model_type {
+            "gemma3_text" => r#""hidden_activation": "gelu_pytorch_tanh""#,
+            _ => r#""hidden_act": "silu""#,
+        };
+        format!(r#"{{{SIZES}, {activation}, "model_type": "{model_type}"{rest}}}"#)
+    }
+
+    fn read(text: &str) -> Result<DecoderConfig, String> {
+        DecoderConfig::read(&CheckpointConfig::parse(text)?)
+    }
+
+    fn refused(model_type: &str, rest: &str, message: &str) {
+        let error = read(&text(model_type, rest)).err();
+        assert_eq!(error, Some(format!("config.json: {message}")));
+    }
+
+    #[test]
+    fn families_differ_in_biases_norms_and_heads() -> Result<(), String> {
+        let qwen2 = read(&text("qwen2", ""))?;
+        assert!(qwen2.causal && qwen2.qkv_bias && !qwen2.attention_output_bias);
+        assert_eq!(
+            (qwen2.head_dim, qwen2.query_width, qwen2.kv_width),
+            (12, 48, 24)
+        );
+        assert!(!read(&text("qwen2", r#", "is_causal": false"#))?.causal);
+
+        let qwen3 = read(&text("qwen3", r#", "head_dim": 16"#))?;
+        assert!(qwen3.norms_heads && !qwen3.qkv_bias && !qwen3.norms_outputs);
+        assert_eq!((qwen3.query_width, qwen3.attention_scale), (64, 0.25));
+
+        let biased = r#", "attention_bias": true, "mlp_bias": true"#;
+        let llama = read(&text("llama", biased))?;
+        assert!(llama.qkv_bias && llama.attention_output_bias && llama.mlp_bias);
+        let mistral = read(&text("mistral", biased))?;
+        assert!(!mistral.qkv_bias && !mistral.attention_output_bias && !mistral.mlp_bias);
+
+        let sizes = r#", "head_dim": 16, "query_pre_attn_scalar": 64"#;
+        let gemma = read(&text("gemma3_text", sizes))?;
+        assert!(gemma.causal && gemma.norms_outputs && gemma.scales_embeddings);
+        assert_eq!(
+            (gemma.attention_scale, gemma.norm_weight_offset),
+            (0.125, 1.0)
+        );
+        assert_eq!(gemma.activation, Activation::GeluTanh);
+        let bidirectional = format!(r#"{sizes}, "use_bidirectional_attention": true"#);
+        assert!(!read(&text("gemma3_text", &bidirectional))?.causal);
+        Ok(())
+    }
+
+    #[test]
+    fn an_early_llama_has_as_many_key_heads_as_heads() -> Result<(), String> {
+        let old = text("llama", "").replace(r#""num_key_value_heads": 2,"#, "");
+        assert_eq!(read(&old)?.kv_width, 48);
+        Ok(())
+    }
+
+    #[test]
+    fn names_what_it_cannot_compute() {
+        refused(
+            "qwen3_moe",
+            "",
+            r#"model_type is "qwen3_moe"; supported are gemma3_text, llama, mistral, qwen2, qwen3"#,
+        );
+        refused(
+            "qwen3",
+            "",
+            "head_dim is missing, wanted an integer of at least 1",
+        );
+        refused(
+            "llama",
+            r#", "head_dim": 7"#,
+            "head_dim is 7, only an even one is supported",
+        );
+        refused(
+            "gemma3_text",
+            r#", "attn_logit_softcapping": 50.0"#,
+            "attn_logit_softcapping is 50.0, only null is supported",
+        );
+        refused(
+            "gemma3_text",
+            r#", "head_dim": 16, "is_causal": false"#,
+            "is_causal is false, only true is supported",
+        );
+        let odd = text("mistral", "").replace(r#"heads": 2"#, r#"heads": 3"#);
+        let message =
+            "config.json: num_attention_heads 4 is not a multiple of num_key_value_heads 3";
+        assert_eq!(read(&odd).err().as_deref(), Some(message));
+        let unknown = text("qwen2", "").replace("silu", "xielu");
+        let message = r#"config.json: hidden_act is "xielu", which is not supported"#;
+        assert_eq!(read(&unknown).err().as_deref(), Some(message));
+        let deep = text("qwen2", "").replace(r#"layers": 2"#, r#"layers": 5000"#);
+        let message = "config.json: num_hidden_layers is 5000, at most 4096 are supported";
+        assert_eq!(read(&deep).err().as_deref(), Some(message));
+    }
+}

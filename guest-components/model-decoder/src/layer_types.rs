@@ -138,3 +138,80 @@ fn of(slides: bool) -> LayerType {
 fn all(kind: LayerType, layers: u32) -> Vec<LayerType> {
     vec![kind; layers as usize]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::LayerType::{Full, Sliding};
+    use super::*;
+
+    fn read(text: &str, family: Family, causal: bool) -> Result<LayerTypes, String> {
+        LayerTypes::read(&CheckpointConfig::parse(text)?, family, 3, causal)
+    }
+
+    fn check(text: &str, family: Family, causal: bool, types: [LayerType; 3], window: u32) {
+        let types = types.to_vec();
+        assert_eq!(
+            read(text, family, causal),
+            Ok(LayerTypes { types, window }),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn windows_are_distances() {
+        let eight = r#"{"sliding_window": 8}"#;
+        check(eight, Family::Mistral, true, [Sliding; 3], 7);
+        check(eight, Family::Mistral, false, [Sliding; 3], 8);
+        let gemma = r#"{"sliding_window": 8, "sliding_window_pattern": 2}"#;
+        check(gemma, Family::Gemma3, true, [Sliding, Full, Sliding], 7);
+        check(gemma, Family::Gemma3, false, [Sliding, Full, Sliding], 4);
+        check("{}", Family::Mistral, true, [Sliding; 3], 4095);
+        check("{}", Family::Gemma3, true, [Sliding; 3], 4095);
+        check(
+            r#"{"sliding_window": null}"#,
+            Family::Mistral,
+            true,
+            [Full; 3],
+            0,
+        );
+        check(eight, Family::Llama, true, [Full; 3], 0);
+    }
+
+    #[test]
+    fn windows_of_qwen_are_asked_for() {
+        let qwen = |rest: &str| format!(r#"{{"sliding_window": 8{rest}}}"#);
+        let check = |rest: &str, types, window| {
+            check(&qwen(rest), Family::Qwen2, true, types, window);
+        };
+        check("", [Full; 3], 0);
+        check(r#", "max_window_layers": 0"#, [Full; 3], 0);
+        let used = r#", "use_sliding_window": true"#;
+        check(used, [Full; 3], 0);
+        let from = |first: u32| format!(r#"{used}, "max_window_layers": {first}"#);
+        check(&from(0), [Sliding; 3], 7);
+        check(&from(2), [Full, Full, Sliding], 7);
+        let listed = r#""layer_types": ["sliding_attention", "full_attention", "full_attention"]"#;
+        check(&format!("{}, {listed}", from(0)), [Sliding, Full, Full], 7);
+    }
+
+    #[test]
+    fn names_what_does_not_fit() {
+        let check = |text: &str, message: &str| {
+            let message = format!("config.json: {message}");
+            assert_eq!(read(text, Family::Qwen3, true), Err(message));
+        };
+        check(
+            r#"{"layer_types": ["full_attention"]}"#,
+            "layer_types lists 1 layers, num_hidden_layers is 3",
+        );
+        check(
+            r#"{"layer_types": ["linear_attention"]}"#,
+            r#"layer_types is ["linear_attention"]; supported are full_attention, sliding_attention"#,
+        );
+        check(
+            r#"{"sliding_window": 8,
+                "layer_types": ["full_attention", "full_attention", "sliding_attention"]}"#,
+            r#"layer_types has "sliding_attention", but no sliding_window is in use"#,
+        );
+    }
+}

@@ -175,3 +175,127 @@ impl Scaling {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(text: &str) -> Result<Rope, String> {
+        Rope::shared(&CheckpointConfig::parse(text)?)
+    }
+
+    fn close(rope: Rope, wanted: [f32; 8]) {
+        for (frequency, wanted) in rope.inverse_frequencies(16).into_iter().zip(wanted) {
+            let error = (frequency - wanted).abs() / wanted;
+            assert!(error < 2e-7, "{frequency}, wanted {wanted}");
+        }
+    }
+
+    /// The figures of transformers 5.23.
+    #[test]
+    fn scaled_frequencies_are_those_of_transformers() -> Result<(), String> {
+        let llama3 = r#"{"rope_theta": 10000.0, "rope_scaling": {"rope_type": "llama3",
+            "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64}}"#;
+        close(
+            shared(llama3)?,
+            [
+                1.0,
+                0.244_384_59,
+                0.013_042_256,
+                0.003_952_847_3,
+                0.00125,
+                0.000_395_284_73,
+                0.000_125,
+                3.952_847_3e-5,
+            ],
+        );
+        let linear = r#"{"rope_parameters": {"rope_type": "linear", "factor": 3.0,
+            "rope_theta": 500.0}}"#;
+        close(
+            shared(linear)?,
+            [
+                0.333_333_34,
+                0.153_287_75,
+                0.070_491_41,
+                0.032_416_414,
+                0.014_907_121,
+                0.006_855_238,
+                0.003_152_472,
+                0.001_449_706_1,
+            ],
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn both_spellings_say_the_same() -> Result<(), String> {
+        let new = shared(r#"{"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}"#)?;
+        assert_eq!(
+            shared(r#"{"rope_theta": 500000, "rope_scaling": null}"#)?,
+            new
+        );
+        let old = r#"{"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2}}"#;
+        let new = r#"{"rope_parameters": {"rope_type": "linear", "factor": 2, "rope_theta": 5e5}}"#;
+        assert_eq!(shared(old)?, shared(new)?);
+        assert_eq!(shared("{}")?, shared(r#"{"rope_theta": 10000}"#)?);
+        Ok(())
+    }
+
+    #[test]
+    fn each_layer_type_of_gemma_has_its_own() -> Result<(), String> {
+        let both = |text: &str| -> Result<_, String> {
+            let config = CheckpointConfig::parse(text)?;
+            Ok([LayerType::Full, LayerType::Sliding]
+                .map(|layer_type| Rope::of_layer_type(&config, layer_type)))
+        };
+        let old = r#"{"rope_theta": 2e5, "rope_local_base_freq": 300,
+            "rope_scaling": {"rope_type": "linear", "factor": 8}}"#;
+        let new = r#"{"rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8, "rope_theta": 2e5},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 300}}}"#;
+        assert_eq!(both(old)?, both(new)?);
+        let defaults = r#"{"rope_theta": 1e6, "rope_local_base_freq": 1e4}"#;
+        assert_eq!(both("{}")?, both(defaults)?);
+        let flat = both(r#"{"rope_parameters": {"rope_theta": 1e6}}"#)?;
+        let missing = "config.json: rope_parameters.full_attention is missing, wanted an object";
+        assert_eq!(flat[0], Err(missing.to_owned()));
+        Ok(())
+    }
+
+    #[test]
+    fn names_what_it_cannot_compute() {
+        let check = |text: &str, message: &str| {
+            assert_eq!(shared(text), Err(format!("config.json: {message}")));
+        };
+        check(
+            r#"{"rope_scaling": {"type": "yarn", "factor": 4}}"#,
+            r#"rope_scaling.type is "yarn"; supported are default, linear, llama3"#,
+        );
+        check(
+            r#"{"rope_parameters": {"rope_type": "linear"}}"#,
+            "rope_parameters.factor is missing, wanted a number above 0",
+        );
+        check(
+            r#"{"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}"#,
+            "rope_parameters.partial_rotary_factor is 0.5, only 1 is supported",
+        );
+        check(
+            r#"{"rope_scaling": {"rope_type": "default", "mrope_section": [2]}}"#,
+            "rope_scaling.mrope_section is [2], only null is supported",
+        );
+        check(
+            r#"{"rope_parameters": {"full_attention": {}}}"#,
+            "rope_parameters.full_attention is {}, only null is supported",
+        );
+        check(
+            r#"{"rope_parameters": {}, "rope_scaling": {}}"#,
+            "it has both rope_scaling and rope_parameters, only one is supported",
+        );
+        check(
+            r#"{"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4,
+                "high_freq_factor": 4}}"#,
+            "high_freq_factor 4 of rope_scaling is not above low_freq_factor 4",
+        );
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tokenizers::{PostProcessor as _, Tokenizer};
+use tokenizers::{PostProcessor as _, PostProcessorWrapper, Tokenizer};
 
 use crate::Error;
 use crate::settings::{Settings, file_error, read};
@@ -55,7 +55,8 @@ impl TextTokenizer {
         inner
             .with_truncation(None)
             .map_err(|error| file_error(&path, error))?;
-        let (prefix, mut suffix) = affixes(&inner).map_err(|error| file_error(&path, error))?;
+        let (prefix, mut suffix) =
+            take_affixes(&mut inner).map_err(|error| file_error(&path, error))?;
         let settings = Settings::read(dir)?;
         let eos = added_eos(&inner, &settings)
             .map_err(|what| file_error(&dir.join(Settings::FILE), what))?;
@@ -165,19 +166,21 @@ fn added_eos(tokenizer: &Tokenizer, settings: &Settings) -> Result<Option<u32>, 
     }
 }
 
-/// The special tokens that the tokenizer adds to one sequence, found by encoding a text
-/// with and without them.
-fn affixes(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
-    let encode = |special| {
+/// The special tokens that the tokenizer adds to one sequence, found by encoding a text with
+/// its post-processor and without, which is how it is left.
+fn take_affixes(tokenizer: &mut Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
+    let encode = |tokenizer: &Tokenizer| {
         let encoding = tokenizer
-            .encode_fast("a", special)
+            .encode_fast("a", true)
             .map_err(|error| error.to_string())?;
         Ok::<_, String>(encoding.get_ids().to_vec())
     };
-    let (bare, full) = (encode(false)?, encode(true)?);
+    let full = encode(tokenizer)?;
     let added = tokenizer
         .get_post_processor()
         .map_or(0, |processor| processor.added_tokens(false));
+    tokenizer.with_post_processor(None::<PostProcessorWrapper>);
+    let bare = encode(tokenizer)?;
     let start = match bare.as_slice() {
         // A vocabulary that has nothing for the text: what is added stands before it.
         [] => Some(full.len()),
