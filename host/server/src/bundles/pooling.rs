@@ -17,6 +17,9 @@ const MODES: [(&str, &str); 6] = [
     ("pooling_mode_lasttoken", "lasttoken"),
 ];
 
+/// The name of the pooled vector among a chain's values.
+const SENTENCE_EMBEDDING: &str = "sentence_embedding";
+
 /// What follows the transformer.
 #[derive(Debug)]
 pub struct Chain {
@@ -178,6 +181,15 @@ struct Dense {
     #[serde(default = "yes")]
     bias: bool,
     activation_function: Option<String>,
+    /// What the module reads and writes: its pooled vector, under this name.
+    #[serde(default = "sentence_embedding")]
+    module_input_name: String,
+    #[serde(default = "sentence_embedding")]
+    module_output_name: String,
+}
+
+fn sentence_embedding() -> String {
+    SENTENCE_EMBEDDING.into()
 }
 
 fn yes() -> bool {
@@ -186,6 +198,15 @@ fn yes() -> bool {
 
 fn dense(path: &Path, folder: &str) -> Result<Value, BundleError> {
     let dense: Dense = files::read(path)?;
+    for (key, name) in [
+        ("module_input_name", &dense.module_input_name),
+        ("module_output_name", &dense.module_output_name),
+    ] {
+        if name != SENTENCE_EMBEDDING {
+            let what = format!("{key} is {name:?}; only {SENTENCE_EMBEDDING:?} is supported");
+            return Err(BundleError::new(path, what));
+        }
+    }
     // An absent activation means Tanh, the default of the module.
     let activation = match dense.activation_function.as_deref() {
         None | Some("torch.nn.modules.activation.Tanh") => "tanh",
