@@ -137,7 +137,7 @@ impl Scaling {
             ));
         }
         let original = "original_max_position_embeddings";
-        let holder = match (config.get(original), settings.get(original)) {
+        let original_max_positions = match (config.get(original), settings.get(original)) {
             (Some(_), _) => config.positive(original)?,
             (None, Some(_)) => settings.positive(original)?,
             (None, None) => config.positive("max_position_embeddings")?,
@@ -146,7 +146,7 @@ impl Scaling {
             factor: settings.positive("factor")?,
             low_freq_factor,
             high_freq_factor,
-            original_max_positions: holder,
+            original_max_positions,
         })
     }
 
