@@ -55,7 +55,9 @@ fn family(directory: PathBuf, texts: &[String]) -> Family {
     let name = name.expect("UTF-8 name").to_owned();
     let goldens = json(&directory.with_file_name(format!("{name}.json")));
     let cases = goldens["cases"].as_array().expect("cases");
-    let cases = cases.iter().map(|golden| case(golden, texts)).collect();
+    let cases = cases.iter().map(|golden| case(golden, texts));
+    // Blank texts have vectors in the reference; the API refuses them.
+    let cases = cases.filter(|case| !case.text.trim().is_empty()).collect();
     Family {
         name,
         directory,
