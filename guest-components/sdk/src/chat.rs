@@ -22,17 +22,21 @@ pub struct TextMessage {
 /// to rendered text, for chat templates write their own.
 ///
 /// # Errors
-/// Those of `write`, media, a `prompt_name` (a chat template has no prompts), and an
-/// `instruction` beside a system message or for token ids.
+/// What `write` says of the messages, media, a `prompt_name` (a chat template has no
+/// prompts), and an `instruction` beside a system message or for token ids.
 pub fn render_conversations(
     inputs: Vec<EmbedInput>,
     options: &RenderOptions,
-    write: impl Fn(&[TextMessage]) -> Result<String, ApiError>,
+    write: impl Fn(&[TextMessage]) -> Result<String, String>,
 ) -> Result<Vec<Rendered>, ApiError> {
     if let Some(name) = &options.prompt_name {
         let message = format!("no prompt {name:?}: a model with a chat template has no prompts");
         return Err(invalid_request("prompt_name", message));
     }
+    let text = |messages: &[TextMessage], param: &str| match write(messages) {
+        Ok(text) => Ok(Segment::Text(text)),
+        Err(message) => Err(invalid_request(param, message)),
+    };
     let render = |(index, input)| {
         let (segment, add_special_tokens) = match input {
             EmbedInput::Tokens(_) if options.instruction.is_some() => {
@@ -41,14 +45,14 @@ pub fn render_conversations(
             }
             EmbedInput::Tokens(ids) => (Segment::Tokens(ids), options.add_special_tokens),
             EmbedInput::Parts(parts) => {
-                let place = |_| format!("input[{index}]");
-                let message = text_message("user".to_owned(), parts, place)?;
+                let param = format!("input[{index}]");
+                let message = text_message("user".to_owned(), parts, |_| param.clone())?;
                 let messages = instructed(vec![message], options)?;
-                (Segment::Text(write(&messages)?), false)
+                (text(&messages, &param)?, false)
             }
             EmbedInput::Messages(messages) => {
                 let messages = instructed(text_messages(messages)?, options)?;
-                (Segment::Text(write(&messages)?), false)
+                (text(&messages, "messages")?, false)
             }
         };
         Ok(Rendered {

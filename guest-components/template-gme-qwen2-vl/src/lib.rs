@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use tenon_sdk::chat::{TextMessage, render_conversations};
-use tenon_sdk::errors::{invalid_request, server_error};
+use tenon_sdk::errors::server_error;
 use tenon_sdk::role_settings;
 use tenon_sdk::template::{Guest, RenderOptions, Rendered};
 use tenon_sdk::types::{ApiError, EmbedInput};
@@ -28,7 +28,7 @@ impl Guest for GmeQwen2Vl {
 #[serde(deny_unknown_fields)]
 struct Settings {}
 
-fn write(messages: &[TextMessage]) -> Result<String, ApiError> {
+fn write(messages: &[TextMessage]) -> Result<String, String> {
     let role = |message: &TextMessage, role: &str| message.role == role;
     let (system, user) = match messages {
         [user] if role(user, "user") => (SYSTEM, user),
@@ -38,7 +38,7 @@ fn write(messages: &[TextMessage]) -> Result<String, ApiError> {
         _ => {
             let message = "this model takes one message of the role \"user\", after at most \
                 one of the role \"system\"";
-            return Err(invalid_request("messages", message));
+            return Err(message.to_owned());
         }
     };
     Ok(format!(
