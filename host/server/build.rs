@@ -6,7 +6,7 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Packages of the workspace. A component's built-in name is its package's without the role.
-const COMPONENTS: [&str; 8] = [
+const COMPONENTS: [&str; 9] = [
     "api-openai",
     "template-plain",
     "template-jinja",
@@ -14,6 +14,7 @@ const COMPONENTS: [&str; 8] = [
     "model-bert",
     "model-nomic",
     "model-modernbert",
+    "model-decoder",
     "pooling-standard",
 ];
 

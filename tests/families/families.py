@@ -1,4 +1,7 @@
-"""What each tiny checkpoint is: its config.json, its tokenizer and its sentence-transformers files."""
+"""What each tiny checkpoint is: config.json, tokenizer and the files of sentence-transformers.
+
+Values that a reader must not replace by a default, epsilons and thetas, differ from the defaults.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -93,7 +96,7 @@ ROBERTA_NAMES = {
 END_OF_TEXT = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
 LENGTH_64 = {"max_seq_length": 64, "do_lower_case": False}
 LENGTH_128 = {"max_seq_length": 128, "do_lower_case": False}
-INSTRUCTION = "Instruct: Given a web search query, retrieve relevant passages that answer the query\n"
+TASK = "Given a web search query, retrieve relevant passages that answer the query"
 
 
 def roberta_tokenizer():
@@ -159,7 +162,7 @@ def decoder(**more):
         "num_key_value_heads": 2,
         "hidden_act": "silu",
         "max_position_embeddings": 512,
-        "rms_norm_eps": 1e-6,
+        "rms_norm_eps": 3e-5,
         "attention_dropout": 0.0,
         "initializer_range": 0.02,
         "tie_word_embeddings": False,
@@ -178,7 +181,7 @@ FAMILIES = {
             "num_hidden_layers": 3,
             "num_attention_heads": 4,
             "hidden_act": "gelu",
-            "layer_norm_eps": 1e-5,
+            "layer_norm_eps": 1e-4,
             "max_position_embeddings": 98,
             "type_vocab_size": 1,
             "pad_token_id": 1,
@@ -202,7 +205,7 @@ FAMILIES = {
             "num_hidden_layers": 3,
             "num_attention_heads": 2,
             "hidden_act": "gelu",
-            "layer_norm_eps": 1e-5,
+            "layer_norm_eps": 1e-4,
             "max_position_embeddings": 130,
             "type_vocab_size": 1,
             "pad_token_id": 1,
@@ -251,7 +254,7 @@ FAMILIES = {
             "num_hidden_layers": 3,
             "num_attention_heads": 2,
             "hidden_act": "silu",
-            "layer_norm_eps": 1e-12,
+            "layer_norm_eps": 1e-6,
             "max_position_embeddings": 256,
             "type_vocab_size": 2,
             "pad_token_id": 0,
@@ -274,7 +277,7 @@ FAMILIES = {
             "num_hidden_layers": 4,
             "num_attention_heads": 2,
             "hidden_activation": "gelu",
-            "norm_eps": 1e-5,
+            "norm_eps": 1e-4,
             "norm_bias": False,
             "attention_bias": False,
             "mlp_bias": False,
@@ -311,7 +314,7 @@ FAMILIES = {
         tokenizer_config=tokenizer_config("Qwen2Tokenizer", 512, **END_OF_TEXT),
         pooling=old_pooling(32, "lasttoken"),
         sentence_bert=LENGTH_128,
-        prompts={"query": INSTRUCTION + "Query: "},
+        prompts={"query": f"Instruct: {TASK}\nQuery: "},
         prefix="model.",
     ),
     "qwen2-bidirectional": Family(
@@ -349,7 +352,7 @@ FAMILIES = {
         tokenizer_config=tokenizer_config("Qwen2Tokenizer", 128, **END_OF_TEXT),
         pooling=old_pooling(48, "lasttoken", include_prompt=True),
         sentence_bert=None,
-        prompts={"query": INSTRUCTION + "Query:", "document": ""},
+        prompts={"query": f"Instruct: {TASK}\nQuery:", "document": ""},
         storage="bfloat16",
     ),
     "mistral": Family(
@@ -374,7 +377,7 @@ FAMILIES = {
         ),
         pooling=old_pooling(32, "lasttoken"),
         sentence_bert=LENGTH_128,
-        prompts={"query": INSTRUCTION + "Query: "},
+        prompts={"query": f"Instruct: {TASK}\nQuery: "},
     ),
     "llama": Family(
         config=decoder(
@@ -419,7 +422,7 @@ FAMILIES = {
             "head_dim": 16,
             "hidden_activation": "gelu_pytorch_tanh",
             "max_position_embeddings": 256,
-            "rms_norm_eps": 1e-6,
+            "rms_norm_eps": 3e-5,
             "attention_bias": False,
             "attention_dropout": 0.0,
             "query_pre_attn_scalar": 24,

@@ -1,17 +1,18 @@
-"""Makes the tiny checkpoints of the model families, and what sentence-transformers answers for them.
+"""Makes tiny checkpoints of the model families, and what sentence-transformers answers for them.
 
 Versions that made the committed files:
 
     pip install sentence-transformers==6.2.0 transformers==5.23.0 torch==2.15.0
 
-Run with the names of families, or with none for all of families.py:
+Run with the names of families, or with none for all of families.py and copies.py:
 
     python make_checkpoints.py [NAME...]
 
 NAME/ is a checkpoint with random weights in the files of a real one; NAME.json has the vectors of
 texts.json, each computed alone (batch of one, no padding) in f32, and how far the reference is from
 itself in f64. The weights are larger than those of a fresh model, so that an error in any part of
-the graph shows in the vectors.
+the graph shows in the vectors. A tokenizer.json that is there is kept: training one breaks ties
+differently on every run.
 """
 
 import base64
@@ -30,11 +31,14 @@ import transformers
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
+from copies import COPIES
 from families import FAMILIES
 
 HERE = Path(__file__).parent
 SEED = 7
 PROMPTED_TEXTS = (0, 10, 18)
+# As real models have more rows than tokens.
+EMBEDDING_ROWS = 16
 
 
 def write_json(path, value):
@@ -54,7 +58,7 @@ def randomize(model):
         elif weight.ndim == 1:
             value = weight + 0.3 * noise
         elif "embed" in name:
-            value = 0.5 * noise
+            value = 0.1 * noise
         else:
             value = 1.2 / math.sqrt(weight.shape[1]) * noise
         weight.data = value.float()
@@ -63,16 +67,17 @@ def randomize(model):
 
 def write_tokenizer(family, directory):
     """tokenizer.json and tokenizer_config.json; the size of the vocabulary."""
-    tokenizer = family.tokenizer()
-    value = json.loads(tokenizer.to_str())
-    write_json(directory / "tokenizer.json", value)
+    path = directory / "tokenizer.json"
+    if not path.exists():
+        write_json(path, json.loads(family.tokenizer().to_str()))
     write_json(directory / "tokenizer_config.json", family.tokenizer_config)
-    return tokenizer.get_vocab_size()
+    return tokenizers.Tokenizer.from_file(str(path)).get_vocab_size()
 
 
 def write_model(family, vocabulary, directory):
     """config.json and model.safetensors."""
-    write_json(directory / "config.json", {**family.config, "vocab_size": vocabulary})
+    rows = math.ceil(vocabulary / EMBEDDING_ROWS) * EMBEDDING_ROWS
+    write_json(directory / "config.json", {**family.config, "vocab_size": rows})
     config = transformers.AutoConfig.from_pretrained(directory)
     model = randomize(transformers.AutoModel.from_config(config))
     storage = getattr(torch, family.storage)
@@ -83,12 +88,15 @@ def write_model(family, vocabulary, directory):
     save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def write_dense(settings, directory):
-    """A Dense module's two files."""
+def write_dense(settings, storage, directory):
+    """A Dense module's two files: f32, with values that `storage` can hold too."""
     write_json(directory / "config.json", settings)
     sizes = {key: settings[key] for key in ("in_features", "out_features", "bias")}
     linear = randomize(torch.nn.Linear(**sizes))
-    state = {f"linear.{name}": weight for name, weight in linear.state_dict().items()}
+    state = {
+        f"linear.{name}": weight.to(storage).float()
+        for name, weight in linear.state_dict().items()
+    }
     save_file(state, directory / "model.safetensors")
 
 
@@ -104,7 +112,7 @@ def write_modules(family, directory):
     write_json(directory / "modules.json", modules)
     write_json(directory / "1_Pooling/config.json", family.pooling)
     for settings, path in zip(family.dense, paths[2:]):
-        write_dense(settings, directory / path)
+        write_dense(settings, getattr(torch, family.storage), directory / path)
 
 
 def write_settings(family, directory):
@@ -126,8 +134,7 @@ def write_settings(family, directory):
 
 def write_checkpoint(family, directory):
     """The whole directory."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
+    directory.mkdir(exist_ok=True)
     vocabulary = write_tokenizer(family, directory)
     write_model(family, vocabulary, directory)
     write_modules(family, directory)
@@ -188,21 +195,32 @@ def goldens(directory, prompts, texts):
 def make(name, texts):
     """One family: its directory and its goldens."""
     directory = HERE / name
-    write_checkpoint(FAMILIES[name], directory)
+    family = FAMILIES[name]
+    write_checkpoint(family, directory)
     check_loading(directory, texts)
-    answers = goldens(directory, FAMILIES[name].prompts, texts)
+    answers = goldens(directory, family.prompts, texts)
     (HERE / f"{name}.json").write_text(json.dumps(answers, indent=0) + "\n")
-    size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     lengths = [case["tokens"] for case in answers["cases"]]
-    print(f"{name}: {size} bytes, tokens {lengths}, f64 {answers['reference_f64_max_abs']:.1e}")
+    print(f"{name}: tokens {lengths}, f64 {answers['reference_f64_max_abs']:.1e}")
+
+
+def copy(name):
+    """A copy of a family in other files, with the same goldens."""
+    source, write = COPIES[name]
+    shutil.rmtree(HERE / name, ignore_errors=True)
+    write(HERE / source, HERE / name)
+    shutil.copyfile(HERE / f"{source}.json", HERE / f"{name}.json")
 
 
 def main():
     """Makes the families that the command line names."""
     texts = json.loads((HERE / "texts.json").read_text(encoding="utf-8"))
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or FAMILIES:
-        make(name, texts)
+    for name in sys.argv[1:] or [*FAMILIES, *COPIES]:
+        if name in COPIES:
+            copy(name)
+        else:
+            make(name, texts)
 
 
 if __name__ == "__main__":

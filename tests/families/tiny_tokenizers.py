@@ -14,7 +14,7 @@ from tokenizers import (
     trainers,
 )
 
-# What a GPT-4 kind of tokenizer splits before merging; Qwen takes digits one by one, Llama in threes.
+# What Qwen and Llama 3 split before merging: digits one by one, or in threes.
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

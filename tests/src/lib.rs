@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod components;
+pub mod families;
 pub mod goldens;
 pub mod http;
 pub mod hub;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::steps::{GUEST_TARGET, binary, cargo, guest_target, root, step};
 
 /// The crates that are compiled to components.
-const GUESTS: [&str; 8] = [
+const GUESTS: [&str; 9] = [
     "api-openai",
     "template-plain",
     "template-jinja",
@@ -15,6 +15,7 @@ const GUESTS: [&str; 8] = [
     "model-bert",
     "model-nomic",
     "model-modernbert",
+    "model-decoder",
     "pooling-standard",
 ];
 /// The hub id of the default model.

@@ -174,6 +174,50 @@ impl CheckpointConfig {
         ))
     }
 
+    /// A size or count of at least 1, or `default` where the key is absent.
+    ///
+    /// # Errors
+    /// Where it is anything else.
+    pub fn size_or(&self, key: &str, default: u32) -> Result<u32, String> {
+        self.get(key).map_or(Ok(default), |_| self.size(key))
+    }
+
+    /// A count that may be 0, or `default` where the key is absent.
+    ///
+    /// # Errors
+    /// Where it is anything else.
+    pub fn count_or(&self, key: &str, default: u32) -> Result<u32, String> {
+        self.get(key).map_or(Ok(default), |_| self.token_id(key))
+    }
+
+    /// True or false, or `default` where the key is absent.
+    ///
+    /// # Errors
+    /// Where it is anything else.
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool, String> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.mismatch(key, other, "true or false")),
+        }
+    }
+
+    /// Whether the key is there with the value null, where that means something else than
+    /// its absence.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(Value::is_null)
+    }
+
+    /// The error text of a key whose value is none of those `supported`.
+    pub fn unsupported(&self, key: &str, supported: &[&str]) -> String {
+        let value = self.get(key).unwrap_or(&Value::Null);
+        format!(
+            "config.json: {}{key} is {value}; supported are {}",
+            self.path,
+            supported.join(", ")
+        )
+    }
+
     /// The value of a key that is there and not null.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).filter(|value| !value.is_null())

@@ -147,3 +147,40 @@ impl LayerNorm {
         tensor::layer_norm(x, Some(&self.weight), bias, self.eps, residual)
     }
 }
+
+/// A root-mean-square norm.
+pub struct RmsNorm {
+    weight: Tensor,
+    weight_offset: f32,
+    eps: f32,
+}
+
+impl RmsNorm {
+    /// Takes `NAME.weight`. `weight_offset` is 1 where the checkpoint stores weights around
+    /// zero, else 0.
+    ///
+    /// # Errors
+    /// Where it is absent or of another shape.
+    pub fn take(
+        weights: &Weights,
+        name: &str,
+        size: u32,
+        eps: f32,
+        weight_offset: f32,
+    ) -> Result<Self, String> {
+        let weight = weights.get(&format!("{name}.weight"), &[size])?;
+        Ok(Self {
+            weight,
+            weight_offset,
+            eps,
+        })
+    }
+
+    /// The norm of every run of the weight's size in x.
+    ///
+    /// # Errors
+    /// The error of the operation.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor, Error> {
+        tensor::rms_norm(x, &self.weight, self.eps, self.weight_offset)
+    }
+}

@@ -73,13 +73,24 @@ impl GatedMlp {
         }
     }
 
+    /// down(activation(gate) * up)
+    ///
+    /// # Errors
+    /// The error of an operation.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor, Error> {
+        self.down.apply(&self.inner(x)?, Activation::Identity)
+    }
+
     /// residual + down(activation(gate) * up)
     ///
     /// # Errors
     /// The error of an operation.
     pub fn apply_onto(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor, Error> {
+        self.down.apply_onto(residual, &self.inner(x)?)
+    }
+
+    fn inner(&self, x: &Tensor) -> Result<Tensor, Error> {
         let halves = self.gate_up.apply(x, Activation::Identity)?;
-        let inner = tensor::gated(&halves, self.activation)?;
-        self.down.apply_onto(residual, &inner)
+        tensor::gated(&halves, self.activation)
     }
 }

@@ -12,17 +12,31 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Values above this are the sentinel that transformers writes for "no limit" (1e30).
 const MAX_LENGTH: f64 = 1e9;
 
-/// What `tokenizer_config.json` says of lengths.
+/// What `tokenizer_config.json` says of lengths and of the token that ends a sequence.
 #[derive(Debug, Default, Deserialize)]
 pub struct Settings {
     /// The longest input, special tokens counted.
     model_max_length: Option<f64>,
+    /// Whether sequences end with `eos_token`.
+    add_eos_token: Option<bool>,
+    eos_token: Option<Token>,
+}
+
+/// A token: its text, or an object that has it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Token {
+    Text(String),
+    Object { content: String },
 }
 
 impl Settings {
+    /// The file's name.
+    pub const FILE: &str = "tokenizer_config.json";
+
     /// Reads the file, if there is one.
     pub fn read(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("tokenizer_config.json");
+        let path = dir.join(Self::FILE);
         if !path.exists() {
             return Ok(Self::default());
         }
@@ -37,6 +51,17 @@ impl Settings {
         (1.0..MAX_LENGTH)
             .contains(&length)
             .then_some(length as usize)
+    }
+
+    /// The token that sequences end with, if the file asks for one.
+    pub fn added_eos(&self) -> Result<Option<&str>, String> {
+        if self.add_eos_token != Some(true) {
+            return Ok(None);
+        }
+        match &self.eos_token {
+            Some(Token::Text(text) | Token::Object { content: text }) => Ok(Some(text)),
+            None => Err("add_eos_token is true, but eos_token is missing".to_owned()),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tokenizers::{PostProcessor as _, Tokenizer};
+use tokenizers::{PostProcessor as _, PostProcessorWrapper, Tokenizer};
 
 use crate::Error;
 use crate::settings::{Settings, file_error, read};
@@ -45,7 +45,8 @@ pub struct TextTokenizer {
 
 impl TextTokenizer {
     /// Loads `tokenizer.json` and `tokenizer_config.json` of a checkpoint's folder. The
-    /// truncation and padding that the file itself asks for are never the limit.
+    /// truncation and padding that the file itself asks for are never the limit. With
+    /// `add_eos_token`, `eos_token` counts among the special tokens, once.
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("tokenizer.json");
         let mut inner =
@@ -54,8 +55,13 @@ impl TextTokenizer {
         inner
             .with_truncation(None)
             .map_err(|error| file_error(&path, error))?;
-        let (prefix, suffix) = affixes(&inner).map_err(|error| file_error(&path, error))?;
+        let (prefix, mut suffix) =
+            take_affixes(&mut inner).map_err(|error| file_error(&path, error))?;
         let settings = Settings::read(dir)?;
+        let eos = added_eos(&inner, &settings)
+            .map_err(|what| file_error(&dir.join(Settings::FILE), what))?;
+        // The post-processor of some files adds it, that of others does not.
+        suffix.extend(eos.filter(|id| !suffix.contains(id)));
         Ok(Self {
             inner,
             model_max_length: settings.max_length(),
@@ -147,19 +153,34 @@ impl TextTokenizer {
     }
 }
 
-/// The special tokens that the tokenizer adds to one sequence, found by encoding a text
-/// with and without them.
-fn affixes(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
-    let encode = |special| {
+/// The id of the token that the settings end sequences with.
+fn added_eos(tokenizer: &Tokenizer, settings: &Settings) -> Result<Option<u32>, String> {
+    let Some(token) = settings.added_eos()? else {
+        return Ok(None);
+    };
+    match tokenizer.token_to_id(token) {
+        Some(id) => Ok(Some(id)),
+        None => Err(format!(
+            "eos_token is {token:?}, which tokenizer.json does not have"
+        )),
+    }
+}
+
+/// The special tokens that the tokenizer adds to one sequence, found by encoding a text with
+/// its post-processor and without, which is how it is left.
+fn take_affixes(tokenizer: &mut Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
+    let encode = |tokenizer: &Tokenizer| {
         let encoding = tokenizer
-            .encode_fast("a", special)
+            .encode_fast("a", true)
             .map_err(|error| error.to_string())?;
         Ok::<_, String>(encoding.get_ids().to_vec())
     };
-    let (bare, full) = (encode(false)?, encode(true)?);
+    let full = encode(tokenizer)?;
     let added = tokenizer
         .get_post_processor()
         .map_or(0, |processor| processor.added_tokens(false));
+    tokenizer.with_post_processor(None::<PostProcessorWrapper>);
+    let bare = encode(tokenizer)?;
     let start = match bare.as_slice() {
         // A vocabulary that has nothing for the text: what is added stands before it.
         [] => Some(full.len()),

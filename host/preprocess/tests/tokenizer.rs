@@ -53,6 +53,16 @@ fn tokenizer() -> TextTokenizer {
     TextTokenizer::from_dir(checkpoint(&tokenizer_json()).path()).unwrap()
 }
 
+/// A tokenizer whose post-processor is this template, with these settings.
+fn templated(single: Value, settings: Value) -> Result<TextTokenizer, Error> {
+    let mut tokenizer = tokenizer_json();
+    tokenizer["post_processor"]["single"] = single;
+    let dir = checkpoint(&tokenizer);
+    let file = dir.path().join("tokenizer_config.json");
+    fs::write(file, settings.to_string()).unwrap();
+    TextTokenizer::from_dir(dir.path())
+}
+
 fn ids(encoded: Result<Encoded, Error>) -> Vec<u32> {
     encoded.unwrap().token_ids
 }
@@ -112,6 +122,67 @@ fn truncation_keeps_special_tokens_and_one_end_of_the_text() {
         ids(tokenizer.encode(&given, true, Some((2, Side::Left)))),
         [5, 6]
     );
+}
+
+#[test]
+fn an_eos_token_is_added_once_where_the_settings_ask_for_it() {
+    let cls = json!({"SpecialToken": {"id": "[CLS]", "type_id": 0}});
+    let sep = json!({"SpecialToken": {"id": "[SEP]", "type_id": 0}});
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let without = json!([cls, text]);
+    let text_only = json!([text]);
+    let with = json!([cls, text, sep]);
+    let settings = |add: Value| json!({"add_eos_token": add, "eos_token": "[SEP]"});
+    let check = |single: &Value, settings: Value, wanted: &[u32]| {
+        let tokenizer = templated(single.clone(), settings).unwrap();
+        let encoded = tokenizer.encode(&[Segment::Text("a b")], true, None);
+        assert_eq!(ids(encoded), wanted);
+    };
+    check(&without, settings(json!(true)), &[CLS, 4, 5, SEP]);
+    check(&text_only, settings(json!(true)), &[4, 5, SEP]);
+    check(&with, settings(json!(true)), &[CLS, 4, 5, SEP]);
+    check(&without, settings(json!(false)), &[CLS, 4, 5]);
+    check(&without, settings(json!(null)), &[CLS, 4, 5]);
+    check(&with, settings(json!(false)), &[CLS, 4, 5, SEP]);
+    let object = json!({"content": "[SEP]", "lstrip": false, "__type": "AddedToken"});
+    let as_object = json!({"add_eos_token": true, "eos_token": object});
+    check(&without, as_object, &[CLS, 4, 5, SEP]);
+}
+
+#[test]
+fn an_added_eos_token_is_special() {
+    let cls = json!({"SpecialToken": {"id": "[CLS]", "type_id": 0}});
+    let single = json!([cls, {"Sequence": {"id": "A", "type_id": 0}}]);
+    let settings = json!({"add_eos_token": true, "eos_token": "[SEP]"});
+    let tokenizer = templated(single, settings).unwrap();
+    let text = [Segment::Text("a b c d")];
+    let right = tokenizer
+        .encode(&text, true, Some((4, Side::Right)))
+        .unwrap();
+    assert_eq!(right.token_ids, [CLS, 4, 5, SEP]);
+    assert_eq!(right.untruncated_len, 6);
+    assert_eq!(ids(tokenizer.encode(&text, false, None)), [4, 5, 6, 7]);
+    let given = [Segment::Tokens(&[4, 5])];
+    assert_eq!(ids(tokenizer.encode(&given, true, None)), [4, 5]);
+    // It is left out of a prompt alone, as any special token at its end.
+    assert_eq!(tokenizer.prompt_len("a b").unwrap(), 3);
+}
+
+#[test]
+fn an_eos_token_that_is_unknown_is_refused() {
+    let refused = |settings: Value| {
+        let single = json!([{"Sequence": {"id": "A", "type_id": 0}}]);
+        let Err(error) = templated(single, settings) else {
+            panic!("accepted");
+        };
+        error.to_string()
+    };
+    let said = refused(json!({"add_eos_token": true}));
+    assert!(said.contains("tokenizer_config.json"), "{said}");
+    assert!(said.contains("eos_token is missing"), "{said}");
+    let said = refused(json!({"add_eos_token": true, "eos_token": "</s>"}));
+    assert!(said.contains("tokenizer_config.json"), "{said}");
+    assert!(said.contains(r#"eos_token is "</s>""#), "{said}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::text::{Prompts, TransformerSettings};
 use super::{Bundle, BundleError, ComponentSource, PerRole, ServedDtype, json as files};
 
 /// Architectures, and the built-in component that computes each.
-const ARCHITECTURES: [(&str, &str); 15] = [
+const ARCHITECTURES: &[(&str, &str)] = &[
     ("BertModel", "bert"),
     ("BertForMaskedLM", "bert"),
     ("BertForPreTraining", "bert"),
@@ -25,10 +25,20 @@ const ARCHITECTURES: [(&str, &str); 15] = [
     ("NomicBertForMaskedLM", "nomic"),
     ("ModernBertModel", "modernbert"),
     ("ModernBertForMaskedLM", "modernbert"),
+    ("Gemma3TextModel", "decoder"),
+    ("Gemma3ForCausalLM", "decoder"),
+    ("LlamaModel", "decoder"),
+    ("LlamaForCausalLM", "decoder"),
+    ("MistralModel", "decoder"),
+    ("MistralForCausalLM", "decoder"),
+    ("Qwen2Model", "decoder"),
+    ("Qwen2ForCausalLM", "decoder"),
+    ("Qwen3Model", "decoder"),
+    ("Qwen3ForCausalLM", "decoder"),
 ];
 
 /// Model types, for a checkpoint that names no architecture.
-const MODEL_TYPES: [(&str, &str); 7] = [
+const MODEL_TYPES: &[(&str, &str)] = &[
     ("bert", "bert"),
     ("roberta", "bert"),
     ("xlm-roberta", "bert"),
@@ -36,6 +46,11 @@ const MODEL_TYPES: [(&str, &str); 7] = [
     ("distilbert", "bert"),
     ("nomic_bert", "nomic"),
     ("modernbert", "modernbert"),
+    ("gemma3_text", "decoder"),
+    ("llama", "decoder"),
+    ("mistral", "decoder"),
+    ("qwen2", "decoder"),
+    ("qwen3", "decoder"),
 ];
 
 /// Reads what the folder says of itself. `name` is what it is served as; by default the
@@ -45,7 +60,9 @@ pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleEr
         return Err(BundleError::new(dir, "there is no such folder"));
     }
     let chain = Chain::read(dir)?;
-    if !chain.transformer.is_empty() {
+    if let Some(chain) = &chain
+        && !chain.transformer.is_empty()
+    {
         let path = dir.join("modules.json");
         let what = format!(
             "the Transformer module lies in {:?}; only the folder itself is supported",
@@ -58,6 +75,7 @@ pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleEr
     let config: Map<String, Value> = serde_json::from_str(&checkpoint_config)
         .map_err(|error| BundleError::new(&config_path, error))?;
     let component = component(&config).map_err(|what| BundleError::new(&config_path, what))?;
+    let chain = chain.unwrap_or_else(|| Chain::pooled(default_pooling(&config)));
     let matryoshka = matryoshka(&config).map_err(|what| BundleError::new(&config_path, what))?;
 
     let transformer = TransformerSettings::read(dir)?;
@@ -109,7 +127,6 @@ fn component(config: &Map<String, Value>) -> Result<&'static str, String> {
             .find(|(known, _)| *known == name)
             .map(|(_, component)| *component)
     };
-    let architecture = config.get("architectures").and_then(|list| list.get(0));
     let known = |table: &[(&str, &str)]| -> String {
         table
             .iter()
@@ -117,23 +134,35 @@ fn component(config: &Map<String, Value>) -> Result<&'static str, String> {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    if let Some(architecture) = architecture {
+    if let Some(architecture) = architecture(config) {
         let name = architecture.as_str().unwrap_or_default();
-        return find(&ARCHITECTURES, name).ok_or_else(|| {
+        return find(ARCHITECTURES, name).ok_or_else(|| {
             format!(
                 "architectures is {architecture}; supported are {}",
-                known(&ARCHITECTURES)
+                known(ARCHITECTURES)
             )
         });
     }
     match config.get("model_type") {
-        Some(kind) => find(&MODEL_TYPES, kind.as_str().unwrap_or_default()).ok_or_else(|| {
-            format!(
-                "model_type is {kind}; supported are {}",
-                known(&MODEL_TYPES)
-            )
-        }),
+        Some(kind) => find(MODEL_TYPES, kind.as_str().unwrap_or_default())
+            .ok_or_else(|| format!("model_type is {kind}; supported are {}", known(MODEL_TYPES))),
         None => Err("it names neither architectures nor model_type".into()),
+    }
+}
+
+/// The first architecture, where the checkpoint names one.
+fn architecture(config: &Map<String, Value>) -> Option<&Value> {
+    config.get("architectures").and_then(|list| list.get(0))
+}
+
+/// How sentence-transformers pools a model that has no modules.json: a causal language model
+/// by its last token, any other by the mean.
+fn default_pooling(config: &Map<String, Value>) -> &'static str {
+    let name = architecture(config).and_then(Value::as_str);
+    let is_language_model = name.is_some_and(|name| name.ends_with("ForCausalLM"));
+    match is_language_model && config.get("is_causal") != Some(&Value::Bool(false)) {
+        true => "lasttoken",
+        false => "mean",
     }
 }
 
@@ -164,5 +193,43 @@ fn own_name(dir: &Path) -> Result<String, BundleError> {
             dir,
             "the folder has no name; give one to serve it under",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Map<String, Value> {
+        serde_json::from_str(text).expect("JSON")
+    }
+
+    #[test]
+    fn decoders_are_found_by_architecture_and_by_type() {
+        let found = |text: &str| component(&config(text));
+        assert_eq!(
+            found(r#"{"architectures": ["Qwen3ForCausalLM"]}"#),
+            Ok("decoder")
+        );
+        assert_eq!(found(r#"{"model_type": "gemma3_text"}"#), Ok("decoder"));
+        let refused = found(r#"{"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3"}"#);
+        let said = refused.expect_err("refused");
+        assert!(said.contains("Qwen3MoeForCausalLM"), "{said}");
+        assert!(said.contains("supported are"), "{said}");
+    }
+
+    #[test]
+    fn causal_language_models_pool_the_last_token_by_default() {
+        let pooling = |text: &str| default_pooling(&config(text));
+        assert_eq!(
+            pooling(r#"{"architectures": ["Qwen2ForCausalLM"]}"#),
+            "lasttoken"
+        );
+        assert_eq!(
+            pooling(r#"{"architectures": ["Qwen2ForCausalLM"], "is_causal": false}"#),
+            "mean"
+        );
+        assert_eq!(pooling(r#"{"architectures": ["Qwen2Model"]}"#), "mean");
+        assert_eq!(pooling(r#"{"model_type": "qwen2"}"#), "mean");
     }
 }

@@ -17,6 +17,9 @@ const MODES: [(&str, &str); 6] = [
     ("pooling_mode_lasttoken", "lasttoken"),
 ];
 
+/// The name of the pooled vector among a chain's values.
+const SENTENCE_EMBEDDING: &str = "sentence_embedding";
+
 /// What follows the transformer.
 #[derive(Debug)]
 pub struct Chain {
@@ -37,21 +40,27 @@ struct Module {
 }
 
 impl Chain {
-    /// Reads the chain; without modules.json it is mean pooling and nothing else, as
+    /// The chain of a folder without modules.json: pooling in this mode and nothing else, as
     /// sentence-transformers has it.
-    pub fn read(dir: &Path) -> Result<Self, BundleError> {
+    pub fn pooled(mode: &str) -> Self {
+        Self {
+            transformer: String::new(),
+            modules: vec![json!({"type": "pooling", "modes": [mode]})],
+            include_prompt: true,
+        }
+    }
+
+    /// Reads the chain that modules.json lists, if there is one.
+    pub fn read(dir: &Path) -> Result<Option<Self>, BundleError> {
         let path = dir.join("modules.json");
+        if !path.exists() {
+            return Ok(None);
+        }
         let mut chain = Self {
             transformer: String::new(),
             modules: Vec::new(),
             include_prompt: true,
         };
-        if !path.exists() {
-            chain
-                .modules
-                .push(json!({"type": "pooling", "modes": ["mean"]}));
-            return Ok(chain);
-        }
         let modules: Vec<Module> = files::read(&path)?;
         for (index, module) in modules.iter().enumerate() {
             let refuse = |what: String| BundleError::new(&path, what);
@@ -92,7 +101,7 @@ impl Chain {
         {
             return Err(BundleError::new(&path, "there is no Pooling module"));
         }
-        Ok(chain)
+        Ok(Some(chain))
     }
 }
 
@@ -172,6 +181,15 @@ struct Dense {
     #[serde(default = "yes")]
     bias: bool,
     activation_function: Option<String>,
+    /// What the module reads and writes: its pooled vector, under this name.
+    #[serde(default = "sentence_embedding")]
+    module_input_name: String,
+    #[serde(default = "sentence_embedding")]
+    module_output_name: String,
+}
+
+fn sentence_embedding() -> String {
+    SENTENCE_EMBEDDING.into()
 }
 
 fn yes() -> bool {
@@ -180,6 +198,15 @@ fn yes() -> bool {
 
 fn dense(path: &Path, folder: &str) -> Result<Value, BundleError> {
     let dense: Dense = files::read(path)?;
+    for (key, name) in [
+        ("module_input_name", &dense.module_input_name),
+        ("module_output_name", &dense.module_output_name),
+    ] {
+        if name != SENTENCE_EMBEDDING {
+            let what = format!("{key} is {name:?}; only {SENTENCE_EMBEDDING:?} is supported");
+            return Err(BundleError::new(path, what));
+        }
+    }
     // An absent activation means Tanh, the default of the module.
     let activation = match dense.activation_function.as_deref() {
         None | Some("torch.nn.modules.activation.Tanh") => "tanh",
