@@ -6,9 +6,11 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Packages of the workspace. A component's built-in name is its package's without the role.
-const COMPONENTS: [&str; 7] = [
+const COMPONENTS: [&str; 9] = [
     "api-openai",
     "template-plain",
+    "template-jinja",
+    "template-gme-qwen2-vl",
     "model-bert",
     "model-nomic",
     "model-modernbert",

@@ -7,9 +7,11 @@ use anyhow::{Context, Result};
 use crate::steps::{GUEST_TARGET, binary, cargo, guest_target, root, step};
 
 /// The crates that are compiled to components.
-const GUESTS: [&str; 7] = [
+const GUESTS: [&str; 9] = [
     "api-openai",
     "template-plain",
+    "template-jinja",
+    "template-gme-qwen2-vl",
     "model-bert",
     "model-nomic",
     "model-modernbert",

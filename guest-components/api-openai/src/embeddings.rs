@@ -3,7 +3,7 @@
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 use tenon_sdk::request_parser::EmbedRequest;
-use tenon_sdk::types::{ApiError, InputType, Truncation, TruncationSide};
+use tenon_sdk::types::{ApiError, EmbedInput, InputType, Message, Truncation, TruncationSide};
 
 use crate::fields::{self, FieldValue, Fields, Known};
 use crate::inputs::{Accepts, Inputs};
@@ -22,7 +22,6 @@ const UNSUPPORTED: &[&str] = &[
     "chat_template",
     "chat_template_kwargs",
     "lora_path",
-    "messages",
     "mm_processor_kwargs",
     "normalize",
     "use_activation",
@@ -31,8 +30,19 @@ const UNSUPPORTED: &[&str] = &[
 /// Reads the body.
 pub fn parse(body: &[u8]) -> Result<EmbedRequest, ApiError> {
     let fields: EmbeddingsFields = fields::read(body)?;
-    let Some(Inputs { inputs, .. }) = fields.input else {
-        return Err(invalid(Some("input"), "required, but missing"));
+    let inputs = match (fields.input, fields.messages) {
+        (Some(Inputs { inputs, .. }), None) => inputs,
+        (None, Some(messages)) => vec![EmbedInput::Messages(messages)],
+        (Some(_), Some(_)) => {
+            return Err(invalid(
+                Some("messages"),
+                "give input or messages, not both",
+            ));
+        }
+        (None, None) => {
+            let message = "required, but missing: give input or messages";
+            return Err(invalid(Some("input"), message));
+        }
     };
     let state = State {
         encoding: match fields.encoding_format {
@@ -84,6 +94,7 @@ pub fn parse(body: &[u8]) -> Result<EmbedRequest, ApiError> {
 struct EmbeddingsFields {
     model: Option<String>,
     input: Option<Inputs>,
+    messages: Option<Vec<Message>>,
     /// An index of [`ENCODING_FORMATS`].
     encoding_format: Option<usize>,
     dimensions: Option<u32>,
@@ -109,6 +120,7 @@ impl Fields for EmbeddingsFields {
         match name {
             "model" => value.plain(&mut self.model),
             "input" => value.inputs(Accepts::Anything, &mut self.input),
+            "messages" => value.messages(&mut self.messages),
             "encoding_format" => value.choice(&ENCODING_FORMATS, &mut self.encoding_format),
             "dimensions" => value.integer(1, u32::MAX.into(), &mut self.dimensions),
             "user" => value.plain::<String>(&mut None),

@@ -5,9 +5,10 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
-use tenon_sdk::types::ApiError;
+use tenon_sdk::types::{ApiError, Message};
 
 use crate::inputs::{Accepts, Inputs, InputsSeed};
+use crate::messages::MessagesSeed;
 use crate::place::{Place, invalid};
 
 /// Bytes of a caller's id for a request.
@@ -106,6 +107,14 @@ impl<'de, A: MapAccess<'de>> FieldValue<'_, A> {
             accepts,
             place: self.place,
         })?;
+        Ok(Known::Yes)
+    }
+
+    /// A conversation.
+    pub fn messages(self, into: &mut Option<Vec<Message>>) -> Result<Known, A::Error> {
+        *into = self
+            .map
+            .next_value_seed(MessagesSeed { place: self.place })?;
         Ok(Known::Yes)
     }
 

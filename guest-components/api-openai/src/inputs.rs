@@ -9,10 +9,8 @@ use serde::de::{
 };
 use tenon_sdk::types::{EmbedInput, Part};
 
+use crate::lists::{MAX_ITEMS, too_many};
 use crate::place::Place;
-
-/// Inputs of one request, as OpenAI limits them.
-const MAX_INPUTS: usize = 2048;
 
 /// The inputs of a request.
 #[derive(Debug)]
@@ -147,14 +145,9 @@ fn read_inputs<'de, A: SeqAccess<'de>>(
         item.place.at_item(Some(inputs.len()));
         match list.next_element_seed(item)? {
             None => return Ok(inputs),
-            Some(_) if inputs.len() == MAX_INPUTS => {
+            Some(_) if inputs.len() == MAX_ITEMS => {
                 item.place.at_item(None);
-                let mut items = MAX_INPUTS + 1;
-                while list.next_element::<IgnoredAny>()?.is_some() {
-                    items += 1;
-                }
-                let message = format!("the list has {items} items, more than {MAX_INPUTS}");
-                return Err(A::Error::custom(message));
+                return Err(too_many(MAX_ITEMS + 1, list));
             }
             Some(Item::Input(_, input)) => inputs.push(input),
             Some(Item::Id(id)) => {
@@ -320,10 +313,15 @@ impl Visitor<'_> for IdSeed {
     }
 }
 
-/// One input of text, which says something.
+/// One input of text.
 fn text_input<E: Error>(text: &str) -> Result<EmbedInput, E> {
+    Ok(EmbedInput::Parts(vec![text_part(text)?]))
+}
+
+/// A text that says something.
+pub fn text_part<E: Error>(text: &str) -> Result<Part, E> {
     if text.trim_start().is_empty() {
         return Err(E::custom("the text is empty or only whitespace"));
     }
-    Ok(EmbedInput::Parts(vec![Part::Text(text.to_owned())]))
+    Ok(Part::Text(text.to_owned()))
 }

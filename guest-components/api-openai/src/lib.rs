@@ -3,10 +3,13 @@
 //! `/encode` is SGLang's native shape; every other endpoint gets OpenAI's, with the
 //! fields that SGLang and vLLM add to it.
 
+mod content;
 mod embeddings;
 mod encode;
 mod fields;
 mod inputs;
+mod lists;
+mod messages;
 mod place;
 mod response;
 mod state;

@@ -8,11 +8,12 @@ use tenon_sdk::types::ApiError;
 /// Bytes of an error message that are kept: a message can quote what the caller sent.
 const MAX_MESSAGE_BYTES: usize = 512;
 
-/// A field, an item of its list, an item of that item.
+/// A field, an item of its list, a key of that item, an item of what stands there.
 #[derive(Default)]
 pub struct Place {
     field: RefCell<Option<String>>,
     item: Cell<Option<usize>>,
+    key: Cell<Option<&'static str>>,
     inner: Cell<Option<usize>>,
 }
 
@@ -26,10 +27,16 @@ impl Place {
     /// The reader is at this item of the field, or at the field itself.
     pub fn at_item(&self, index: Option<usize>) {
         self.item.set(index);
+        self.at_key(None);
+    }
+
+    /// The reader is at this key of the item, or at the item itself.
+    pub fn at_key(&self, key: Option<&'static str>) {
+        self.key.set(key);
         self.inner.set(None);
     }
 
-    /// The reader is at this item of the item, or at the item itself.
+    /// The reader is at this item of the item or of its key, or at those themselves.
     pub fn at_inner(&self, index: Option<usize>) {
         self.inner.set(index);
     }
@@ -47,9 +54,13 @@ impl Place {
 
     fn param(&self) -> Option<String> {
         let mut param = self.field.borrow().clone()?;
-        for index in [self.item.get(), self.inner.get()].into_iter().flatten() {
-            param.push_str(&format!("[{index}]"));
-        }
+        let index = |index: Option<usize>| index.map(|index| format!("[{index}]"));
+        let key = self.key.get().map(|key| format!(".{key}"));
+        param.extend(
+            [index(self.item.get()), key, index(self.inner.get())]
+                .into_iter()
+                .flatten(),
+        );
         Some(param)
     }
 }

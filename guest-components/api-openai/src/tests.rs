@@ -1,5 +1,6 @@
 //! What the dialects read and write.
 
+mod messages;
 mod parsing;
 mod refusing;
 mod writing;

@@ -44,7 +44,9 @@
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod bindings;
+pub mod chat;
 pub mod checkpoint;
+pub mod errors;
 pub mod layers;
 mod model;
 #[cfg(not(target_family = "wasm"))]

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use tenon_sdk::errors::{invalid_request, server_error};
 use tenon_sdk::role_settings;
 use tenon_sdk::template::{Guest, RenderOptions, Rendered, Segment};
 use tenon_sdk::types::{ApiError, EmbedInput, InputType, Part};
@@ -23,13 +24,7 @@ pub struct Plain;
 
 impl Guest for Plain {
     fn render(inputs: Vec<EmbedInput>, options: RenderOptions) -> Result<Vec<Rendered>, ApiError> {
-        let settings: Settings = role_settings().map_err(|message| ApiError {
-            status: 500,
-            kind: "server_error".to_owned(),
-            message,
-            param: None,
-            code: None,
-        })?;
+        let settings: Settings = role_settings().map_err(server_error)?;
         settings.render(inputs, &options)
     }
 }
@@ -77,7 +72,7 @@ impl Settings {
         let add_special_tokens = options.add_special_tokens;
         let parts = match input {
             EmbedInput::Parts(parts) => parts,
-            EmbedInput::Messages(_) => return Err(text_only(index)),
+            EmbedInput::Messages(_) => return Err(no_chat_template()),
             EmbedInput::Tokens(_) if options.prompt_name.is_some() => {
                 return Err(before_tokens("prompt_name"));
             }
@@ -135,7 +130,7 @@ impl Settings {
             None => "",
             Some(name) => match self.prompts.get(name) {
                 Some(prompt) => prompt,
-                None => return Err(invalid("prompt_name", self.unknown_prompt(name))),
+                None => return Err(invalid_request("prompt_name", self.unknown_prompt(name))),
             },
         };
         match &options.instruction {
@@ -145,7 +140,7 @@ impl Settings {
                 None => {
                     let message = "this model has no prompt \"Instruct: ...\\nQuery:\" here, \
                         whose instruction could be replaced";
-                    Err(invalid("instruction", message))
+                    Err(invalid_request("instruction", message))
                 }
             },
         }
@@ -178,21 +173,16 @@ impl Settings {
 }
 
 fn before_tokens(param: &str) -> ApiError {
-    invalid(param, "no prompt can be put before token ids")
+    invalid_request(param, "no prompt can be put before token ids")
+}
+
+fn no_chat_template() -> ApiError {
+    let message = "this model is served without a chat template; `input` takes text";
+    invalid_request("messages", message)
 }
 
 fn text_only(index: usize) -> ApiError {
-    invalid(&format!("input[{index}]"), "this model takes text only")
-}
-
-fn invalid(param: &str, message: impl Into<String>) -> ApiError {
-    ApiError {
-        status: 400,
-        kind: "invalid_request_error".to_owned(),
-        message: message.into(),
-        param: Some(param.to_owned()),
-        code: None,
-    }
+    invalid_request(&format!("input[{index}]"), "this model takes text only")
 }
 
 tenon_sdk::export_template!(Plain);

@@ -153,8 +153,8 @@ fn refuses_what_it_cannot_render() {
     check(
         EmbedInput::Messages(vec![message]),
         &options(None),
-        "input[1]",
-        "text only",
+        "messages",
+        "without a chat template",
     );
     let ids = EmbedInput::Tokens(vec![1]);
     check(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use crate::bundles::{self, Bundle, ServedDtype, pull};
+use crate::bundles::{self, Bundle, ChatTemplate, ServedDtype, pull};
 use crate::http::HttpOptions;
 use crate::observability::LogFormat;
 use crate::scheduler::SchedulerOptions;
@@ -59,6 +59,15 @@ pub struct ServeOptions {
         value_delimiter = ','
     )]
     pub served_model_names: Vec<String>,
+    /// The chat template of every --model: plain (none), jinja (the checkpoint's own) or
+    /// gme-qwen2-vl, a component's file (.wasm), or a file in Jinja. Without one, text is
+    /// served as it is and conversations are refused.
+    #[arg(
+        long = "chat-template",
+        value_name = "NAME|FILE",
+        env = "TENON_CHAT_TEMPLATE"
+    )]
+    pub chat_template: Option<String>,
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1", env = "TENON_HOST")]
     pub host: String,
@@ -125,9 +134,24 @@ impl ServeOptions {
         if models.is_empty() && self.bundle_files.is_empty() {
             models.push(pull::DEFAULT_MODEL.into());
         }
+        let chat_template = match &self.chat_template {
+            Some(name) => Some(ChatTemplate::named(name).context("--chat-template")?),
+            None => None,
+        };
+        anyhow::ensure!(
+            chat_template.is_none() || !models.is_empty(),
+            "--chat-template applies to --model, and there is none; a manifest names its own as \
+             roles.template"
+        );
         let mut found = Vec::new();
         for (index, model) in models.iter().enumerate() {
-            found.push(self.model(model, self.served_model_names.get(index))?);
+            let mut bundle = self.model(model, self.served_model_names.get(index))?;
+            if let Some(template) = &chat_template {
+                bundle
+                    .use_chat_template(template)
+                    .context("--chat-template")?;
+            }
+            found.push(bundle);
         }
         for file in &self.bundle_files {
             found.push(bundles::from_manifest(file)?);

@@ -75,8 +75,8 @@ fn refuses_deep_nesting() {
     check(
         EMBEDDINGS,
         body("messages", deep),
-        Some("messages"),
-        "not supported",
+        Some("messages[0]"),
+        "invalid type: sequence",
     );
     check(
         EMBEDDINGS,
@@ -352,8 +352,8 @@ fn names_the_field_at_fault() {
         "not supported by this server",
     );
     check(
-        r#""messages": []"#,
-        Some("messages"),
+        r#""chat_template": "{{ messages }}""#,
+        Some("chat_template"),
         "not supported by this server",
     );
 }

@@ -37,7 +37,7 @@ pub fn from_manifest(path: &Path) -> Result<Bundle, BundleError> {
     bundle.dtype = manifest.dtype;
     for (key, source) in manifest.roles {
         let role = role(&key).map_err(|what| refuse(format!("roles.{what}")))?;
-        *bundle.roles.get_mut(role) = match source.strip_prefix("builtin:") {
+        let source = match source.strip_prefix("builtin:") {
             Some(name) if builtin::component(name).is_some() => {
                 ComponentSource::Builtin(name.into())
             }
@@ -49,6 +49,7 @@ pub fn from_manifest(path: &Path) -> Result<Bundle, BundleError> {
             }
             None => ComponentSource::File(beside(source.as_ref())),
         };
+        bundle.replace(role, source)?;
     }
     for (key, table) in manifest.config {
         let role = role(&key).map_err(|what| refuse(format!("config.{what}")))?;
@@ -60,6 +61,7 @@ pub fn from_manifest(path: &Path) -> Result<Bundle, BundleError> {
             settings.extend(table);
         }
     }
+    bundle.check_chat_template()?;
     Ok(bundle)
 }
 

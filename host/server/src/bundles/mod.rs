@@ -1,6 +1,7 @@
 //! A bundle: a model's weights and the component for each role.
 
 pub mod builtin;
+mod chat;
 mod derive;
 mod json;
 mod manifest;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub use chat::ChatTemplate;
 pub use derive::from_directory;
 pub use manifest::from_manifest;
 

@@ -244,3 +244,127 @@ fn a_manifest_replaces_what_it_names() {
     assert_eq!(bundle.role_config.pooling["matryoshka"], true);
     assert_eq!(bundle.role_config.pooling["modules"][0]["type"], "pooling");
 }
+
+/// The settings of the template after `--chat-template NAME`, or what is wrong with it.
+fn chat_template(files: &[(&str, Value)], name: &str) -> Result<(ComponentSource, Value), String> {
+    let dir = folder(files);
+    let mut bundle = from_directory(dir.path(), Some("m")).unwrap();
+    ChatTemplate::named(name)
+        .and_then(|template| bundle.use_chat_template(&template))
+        .map_err(|error| error.to_string())?;
+    Ok((bundle.roles.template, bundle.role_config.template))
+}
+
+#[test]
+fn a_checkpoints_chat_template_is_read_where_it_is_asked_for() {
+    let jinja = ComponentSource::Builtin("jinja".into());
+    let config = |config: Value| [("tokenizer_config.json", config)];
+    let one = json!({"chat_template": "t", "bos_token": {"content": "<s>", "special": true},
+        "eos_token": "</s>", "pad_token": null});
+    let want = json!({"chat_template": "t", "bos_token": "<s>", "eos_token": "</s>"});
+    assert_eq!(chat_template(&config(one), "jinja").unwrap(), (jinja, want));
+    let several = json!({"chat_template": [{"name": "tool_use", "template": "a"},
+        {"name": "default", "template": "b"}], "bos_token": null});
+    let (_, settings) = chat_template(&config(several), "jinja").unwrap();
+    assert_eq!(
+        settings,
+        json!({"chat_template": "b", "bos_token": null, "eos_token": null})
+    );
+
+    // Nobody asked: what is wrong with it does not matter, and text is served as it is.
+    let odd = config(json!({"chat_template": 5}));
+    let (source, settings) = chat_template(&odd, "plain").unwrap();
+    assert_eq!(source, ComponentSource::Builtin("plain".into()));
+    assert_eq!(settings["prompts"], json!({}));
+    let (source, settings) = chat_template(&odd, "gme-qwen2-vl").unwrap();
+    assert_eq!(source, ComponentSource::Builtin("gme-qwen2-vl".into()));
+    assert_eq!(settings, json!({}));
+}
+
+#[test]
+fn a_template_in_a_file_wins_over_the_checkpoints() {
+    let dir = folder(&[("tokenizer_config.json", json!({"chat_template": "old"}))]);
+    fs::write(dir.path().join("chat_template.jinja"), "new\n").unwrap();
+    let mut bundle = from_directory(dir.path(), Some("m")).unwrap();
+    let jinja = ChatTemplate::named("jinja").unwrap();
+    bundle.use_chat_template(&jinja).unwrap();
+    assert_eq!(bundle.role_config.template["chat_template"], "new\n");
+
+    let own = dir.path().join("own.txt");
+    fs::write(&own, "own").unwrap();
+    let own = ChatTemplate::named(own.to_str().unwrap()).unwrap();
+    bundle.use_chat_template(&own).unwrap();
+    assert_eq!(bundle.role_config.template["chat_template"], "own");
+    assert_eq!(
+        bundle.roles.template,
+        ComponentSource::Builtin("jinja".into())
+    );
+
+    let wasm = dir.path().join("t.wasm");
+    fs::write(&wasm, "").unwrap();
+    let named = ChatTemplate::named(wasm.to_str().unwrap()).unwrap();
+    assert_eq!(named, ChatTemplate::Component(ComponentSource::File(wasm)));
+}
+
+#[test]
+fn a_chat_template_that_is_missing_or_odd_is_named() {
+    let refused = |config: Value, name: &str, words: &[&str]| {
+        let files = [("tokenizer_config.json", config)];
+        let said = chat_template(&files, name).unwrap_err();
+        for word in words {
+            assert!(said.contains(word), "{word:?} is not in {said:?}");
+        }
+    };
+    refused(
+        json!({}),
+        "no-such",
+        &["no-such", "neither a file", "plain, jinja, gme-qwen2-vl"],
+    );
+    refused(
+        json!({}),
+        "jinja",
+        &[
+            "chat_template.jinja",
+            "tokenizer_config.json",
+            "--chat-template",
+        ],
+    );
+    refused(
+        json!({"chat_template": 5}),
+        "jinja",
+        &["tokenizer_config.json", "chat_template", "neither a string"],
+    );
+    refused(
+        json!({"chat_template": [{"name": "rag", "template": ""}]}),
+        "jinja",
+        &[
+            "tokenizer_config.json",
+            "chat_template",
+            "\"default\"",
+            "rag",
+        ],
+    );
+    refused(
+        json!({"chat_template": "", "eos_token": 5}),
+        "jinja",
+        &["tokenizer_config.json", "eos_token", "content"],
+    );
+}
+
+#[test]
+fn a_manifest_can_name_and_hold_a_chat_template() {
+    let dir = folder(&[("tokenizer_config.json", json!({"eos_token": "</s>"}))]);
+    let manifest = dir.path().join("bundle.toml");
+    let head = "weights = \".\"\n[roles]\ntemplate = \"builtin:jinja\"\n";
+    fs::write(&manifest, head).unwrap();
+    let said = open(&manifest).unwrap_err().to_string();
+    assert!(said.contains("config.template.chat_template"), "{said}");
+
+    let own = format!("{head}[config.template]\nchat_template = \"t\"\n");
+    fs::write(&manifest, own).unwrap();
+    let bundle = open(&manifest).unwrap();
+    assert_eq!(
+        bundle.role_config.template,
+        json!({"chat_template": "t", "bos_token": null, "eos_token": "</s>"})
+    );
+}

@@ -22,10 +22,11 @@ const RETRIES: usize = 5;
 const SHA256_HEX_LEN: usize = 64;
 
 /// Files in the model's folder that serving needs, besides its weights.
-const CONFIG_FILES: [&str; 8] = [
+const CONFIG_FILES: [&str; 9] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
     "special_tokens_map.json",
     "modules.json",
     "sentence_bert_config.json",
