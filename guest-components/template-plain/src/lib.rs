@@ -39,9 +39,6 @@ struct Settings {
     /// The prompt of a request that names none.
     #[serde(default)]
     default_prompt_name: Option<String>,
-    /// Whether text is lowercased before it is tokenised.
-    #[serde(default)]
-    lowercase: bool,
     /// Whether pooling takes the prompt's tokens in.
     #[serde(default = "include_prompt")]
     include_prompt: bool,
@@ -98,9 +95,9 @@ impl Settings {
         }
         let excluded = !self.include_prompt && !prompt.is_empty();
         Ok(Rendered {
-            segments: vec![Segment::Text(self.cased(text))],
+            segments: vec![Segment::Text(text)],
             add_special_tokens,
-            excluded_prompt: excluded.then(|| self.cased(prompt.to_owned())),
+            excluded_prompt: excluded.then(|| prompt.to_owned()),
         })
     }
 
@@ -161,14 +158,6 @@ impl Settings {
             known.push_str("...");
         }
         format!("no prompt {name:?}: this model has {known}")
-    }
-
-    fn cased(&self, text: String) -> String {
-        if self.lowercase {
-            text.to_lowercase()
-        } else {
-            text
-        }
     }
 }
 

@@ -71,35 +71,17 @@ fn puts_the_prompt_before_text() {
 }
 
 #[test]
-fn lowercases_prompt_and_text() {
-    check(
-        r#", "lowercase": true"#,
-        Some("Ä"),
-        text("İX"),
-        "äö i\u{307}x",
-        None,
-    );
-    check(
-        r#", "lowercase": false"#,
-        Some("Ä"),
-        text("X"),
-        "ÄÖ X",
-        None,
-    );
-}
-
-#[test]
 fn names_the_prompt_that_pooling_leaves_out() {
-    let exclude = r#", "include_prompt": false, "lowercase": true"#;
+    let exclude = r#", "include_prompt": false"#;
     check(
         exclude,
         Some("query"),
         text("Hello"),
-        "query: hello",
-        Some("query: "),
+        "Query: Hello",
+        Some("Query: "),
     );
-    check(exclude, Some("doc"), text("Hello"), "hello", None);
-    check(exclude, None, text("Hello"), "hello", None);
+    check(exclude, Some("doc"), text("Hello"), "Hello", None);
+    check(exclude, None, text("Hello"), "Hello", None);
 }
 
 #[test]

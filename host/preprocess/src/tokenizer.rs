@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tokenizers::normalizers::{Lowercase, Sequence};
 use tokenizers::{PostProcessor as _, PostProcessorWrapper, Tokenizer};
 
 use crate::Error;
@@ -68,6 +69,21 @@ impl TextTokenizer {
             prefix,
             suffix,
         })
+    }
+
+    /// The same tokenizer for texts in lower case (`do_lower_case` of sentence-transformers):
+    /// before the tokenizer's own normalisation, and not for special tokens.
+    ///
+    /// # Errors
+    /// [`Error::Text`] where the tokenizer takes no other normalizer.
+    pub fn lowercasing(mut self) -> Result<Self, Error> {
+        let mut normalizers = vec![Lowercase.into()];
+        normalizers.extend(self.inner.get_normalizer().cloned());
+        let normalizer = Sequence::new(normalizers);
+        match self.inner.with_normalizer(Some(normalizer)) {
+            Ok(_) => Ok(self),
+            Err(error) => Err(Error::Text(error.to_string())),
+        }
     }
 
     /// The ids of one sequence. `truncate` keeps that many tokens, special tokens counted

@@ -96,6 +96,13 @@ fn special_tokens_are_added_once_and_only_to_text() {
 }
 
 #[test]
+fn lower_case_is_for_texts_and_not_for_special_tokens() {
+    let tokenizer = tokenizer().lowercasing().unwrap();
+    let written = [Segment::Text("A [SEP] B")];
+    assert_eq!(ids(tokenizer.encode(&written, false, None)), [4, SEP, 5]);
+}
+
+#[test]
 fn truncation_keeps_special_tokens_and_one_end_of_the_text() {
     let tokenizer = tokenizer();
     let text = [Segment::Text("a b c d e")];

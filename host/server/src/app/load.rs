@@ -65,7 +65,11 @@ impl Loader {
 
     fn steps(&self, bundle: &Bundle, progress: &ProgressBar) -> anyhow::Result<Deployment> {
         progress.set_message("reading the tokenizer");
-        let tokenizer = Arc::new(TextTokenizer::from_dir(&bundle.weights_dir)?);
+        let mut tokenizer = TextTokenizer::from_dir(&bundle.weights_dir)?;
+        if bundle.lowercase {
+            tokenizer = tokenizer.lowercasing()?;
+        }
+        let tokenizer = Arc::new(tokenizer);
 
         progress.set_message("compiling components");
         let checkpoint: Arc<str> = bundle.checkpoint_config.as_str().into();
@@ -116,13 +120,13 @@ impl Loader {
             row.context("the first batch failed")?;
         }
 
-        let limits = [
-            bundle.max_tokens,
-            model.max_tokens.map(|limit| limit as usize),
-        ];
+        // What sentence-transformers is told, else what the tokenizer says; never more than
+        // the architecture has positions for.
+        let told = bundle.max_tokens.or(tokenizer.model_max_length());
+        let limits = [told, model.max_tokens.map(|limit| limit as usize)];
         let max_tokens = match limits.into_iter().flatten().min() {
             Some(limit) => limit,
-            None => tokenizer.model_max_length().unwrap_or(DEFAULT_MAX_TOKENS),
+            None => DEFAULT_MAX_TOKENS,
         };
         let card = ModelCard {
             name: bundle.name.clone(),

@@ -103,7 +103,6 @@ pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleEr
             template: json!({
                 "prompts": prompts.prompts,
                 "default_prompt_name": prompts.default_prompt_name,
-                "lowercase": transformer.do_lower_case,
                 "include_prompt": chain.include_prompt,
             }),
             model: json!({}),
@@ -116,6 +115,7 @@ pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleEr
         },
         checkpoint_is_bf16: dtype.and_then(Value::as_str) == Some("bfloat16"),
         max_tokens: transformer.max_seq_length,
+        lowercase: transformer.do_lower_case,
         checkpoint_config,
     })
 }

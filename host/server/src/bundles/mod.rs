@@ -136,6 +136,8 @@ pub struct Bundle {
     pub checkpoint_is_bf16: bool,
     /// The longest input in tokens, as the checkpoint's files say.
     pub max_tokens: Option<usize>,
+    /// Whether texts are put in lower case before they are tokenised.
+    pub lowercase: bool,
 }
 
 /// Opens a manifest, or derives a bundle from a model's folder.

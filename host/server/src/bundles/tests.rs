@@ -142,7 +142,7 @@ fn prompts_and_lengths_reach_the_template() {
     let template = &bundle.role_config.template;
     assert_eq!(template["prompts"], json!({"query": "q: ", "document": ""}));
     assert_eq!(template["default_prompt_name"], "query");
-    assert_eq!(template["lowercase"], true);
+    assert!(bundle.lowercase);
 }
 
 #[test]
