@@ -25,11 +25,12 @@ fn status_mb(server: &Server, key: &str) -> u64 {
     kb.expect("a number") * 1024 / 1_000_000
 }
 
-/// Sends `requests` of mixed lengths from eight clients.
+/// Sends `requests` of mixed lengths, many short and few long, from eight clients.
 fn load(server: &Server, requests: usize) {
     let bodies: Vec<String> = (0..32)
         .map(|i| {
-            let text = "oak beam joint ".repeat(1 + (i * 7) % 60);
+            let words = 1 + (i * 7 % 32usize).pow(3) / 500;
+            let text = "oak beam joint ".repeat(words);
             json!({"model": MINILM, "input": text, "encoding_format": "base64"}).to_string()
         })
         .collect();
