@@ -69,7 +69,7 @@ pub fn ratios(cells: &[Cell]) {
 
 /// The share of the machine's peak in long packed batches.
 pub fn long_batches(cells: &[Cell], f32_peak: Option<f64>) {
-    println!("\nlong packed batches (32 texts of 256 tokens a request, over HTTP)");
+    println!("\nlong packed batches (4 texts of 256 tokens a request, 4 clients, over HTTP)");
     for cell in cells {
         let gflops = cell.seen.tokens_per_s() * FLOP_PER_TOKEN_OF_LONG / 1e9;
         let share = match f32_peak {
