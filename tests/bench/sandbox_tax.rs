@@ -237,8 +237,7 @@ impl Native {
                 .encode(&segments, input.add_special_tokens, None)?;
             sequences.push(Sequence {
                 token_ids: encoded.token_ids,
-                excluded_tokens: 0,
-                dimensions: None,
+                ..Sequence::default()
             });
         }
         let prompt_tokens = sequences.iter().map(|s| s.token_ids.len() as u32).collect();
@@ -277,7 +276,7 @@ struct NativeBack {
 impl Executor for NativeBack {
     fn execute(&mut self, batch: &PackedBatch) -> Result<BatchOutput, ExecuteError> {
         let run = || {
-            let input = Batch::packed(batch.token_ids.clone(), &batch.cu_seqlens)?;
+            let input = Batch::packed(batch.token_ids.clone(), &batch.cu_seqlens, Vec::new())?;
             let hidden = enter(self.for_model.clone(), || self.model.forward(&input))?;
             let layout = input.layout();
             let vectors = enter(self.for_pooling.clone(), || {

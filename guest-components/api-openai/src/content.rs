@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
-use tenon_sdk::types::{Media, Part};
+use tenon_sdk::types::Part;
 
 use crate::inputs::text_part;
 use crate::lists::{MAX_ITEMS, too_many};
@@ -46,7 +44,7 @@ impl<'de> Visitor<'de> for ContentSeed<'_> {
                     self.place.at_inner(None);
                     return Err(too_many(MAX_ITEMS + 1, list));
                 }
-                Some(fields) => parts.push(fields.part()?),
+                Some(fields) => parts.push(fields.part(self.place)?),
                 None => break,
             }
         }
@@ -64,49 +62,33 @@ impl<'de> Visitor<'de> for ContentSeed<'_> {
 struct PartFields {
     r#type: String,
     text: Option<String>,
-    image_url: Option<ImageUrl>,
+    image_url: Option<MediaUrl>,
+    video_url: Option<MediaUrl>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ImageUrl {
+struct MediaUrl {
     url: String,
 }
 
 impl PartFields {
-    fn part<E: Error>(self) -> Result<Part, E> {
-        match (self.r#type.as_str(), self.text, self.image_url) {
-            ("text", Some(text), None) => text_part(&text),
-            ("image_url", None, Some(image)) => image.media().map(Part::Image),
-            ("text", _, _) => Err(E::custom(
-                "a part of the type 'text' has the field text only",
-            )),
-            ("image_url", _, _) => Err(E::custom(
-                "a part of the type 'image_url' has the field image_url only",
-            )),
-            (kind, _, _) => Err(E::custom(format!(
+    fn part<E: Error>(self, place: &Place) -> Result<Part, E> {
+        let only = |field: &str| {
+            let message = format!("a part of the type '{field}' has the field {field} only");
+            Err(E::custom(message))
+        };
+        let fields = (self.text, self.image_url, self.video_url);
+        match (self.r#type.as_str(), fields) {
+            ("text", (Some(text), None, None)) => text_part(&text),
+            ("image_url", (None, Some(image), None)) => place.image(&image.url),
+            ("video_url", (None, None, Some(video))) => place.video(&video.url),
+            ("text", _) => only("text"),
+            ("image_url", _) => only("image_url"),
+            ("video_url", _) => only("video_url"),
+            (kind, _) => Err(E::custom(format!(
                 "the type '{kind}' is not supported, give 'text' or 'image_url'"
             ))),
-        }
-    }
-}
-
-impl ImageUrl {
-    fn media<E: Error>(self) -> Result<Media, E> {
-        let Some(data) = self.url.strip_prefix("data:") else {
-            return match self.url.starts_with("https://") || self.url.starts_with("http://") {
-                true => Ok(Media::Url(self.url)),
-                false => Err(E::custom("a url begins with https://, http:// or data:")),
-            };
-        };
-        let bytes = data
-            .split_once(";base64,")
-            .and_then(|(_, base64)| BASE64_STANDARD.decode(base64).ok());
-        match bytes {
-            Some(bytes) => Ok(Media::Bytes(bytes)),
-            None => Err(E::custom(
-                "a data URI has the form data:MEDIA-TYPE;base64,DATA",
-            )),
         }
     }
 }

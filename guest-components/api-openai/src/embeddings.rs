@@ -29,7 +29,7 @@ const UNSUPPORTED: &[&str] = &[
 
 /// Reads the body.
 pub fn parse(body: &[u8]) -> Result<EmbedRequest, ApiError> {
-    let fields: EmbeddingsFields = fields::read(body)?;
+    let (fields, media) = fields::read::<EmbeddingsFields>(body)?;
     let inputs = match (fields.input, fields.messages) {
         (Some(Inputs { inputs, .. }), None) => inputs,
         (None, Some(messages)) => vec![EmbedInput::Messages(messages)],
@@ -74,6 +74,8 @@ pub fn parse(body: &[u8]) -> Result<EmbedRequest, ApiError> {
     Ok(EmbedRequest {
         model: fields.model,
         inputs,
+        images: media.images,
+        videos: media.videos,
         dimensions: fields.dimensions,
         truncate,
         add_special_tokens: fields.add_special_tokens.unwrap_or(true),

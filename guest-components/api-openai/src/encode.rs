@@ -25,7 +25,7 @@ const UNSUPPORTED: &[&str] = &[
 
 /// Reads the body.
 pub fn parse(body: &[u8]) -> Result<EmbedRequest, ApiError> {
-    let fields: EncodeFields = fields::read(body)?;
+    let (fields, media) = fields::read::<EncodeFields>(body)?;
     let Inputs { inputs, shape } = match (fields.text, fields.input_ids) {
         (Some(inputs), None) | (None, Some(inputs)) => inputs,
         (None, None) => return Err(invalid(None, "text or input_ids is required")),
@@ -60,6 +60,8 @@ pub fn parse(body: &[u8]) -> Result<EmbedRequest, ApiError> {
     Ok(EmbedRequest {
         model: fields.model,
         inputs,
+        images: media.images,
+        videos: media.videos,
         dimensions: fields.dimensions,
         truncate: None,
         add_special_tokens: true,

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tenon_sdk::types::{ApiError, Message};
 
 use crate::inputs::{Accepts, Inputs, InputsSeed};
+use crate::media::FoundMedia;
 use crate::messages::MessagesSeed;
 use crate::place::{Place, invalid};
 
@@ -35,8 +36,8 @@ pub enum Known {
     No,
 }
 
-/// Reads a whole request.
-pub fn read<F: Fields>(body: &[u8]) -> Result<F, ApiError> {
+/// Reads a whole request, and the images and videos in it.
+pub fn read<F: Fields>(body: &[u8]) -> Result<(F, FoundMedia), ApiError> {
     if body.starts_with(BYTE_ORDER_MARK) {
         return Err(invalid(
             None,
@@ -56,9 +57,11 @@ pub fn read<F: Fields>(body: &[u8]) -> Result<F, ApiError> {
         fields: F::default(),
     };
     let mut json = serde_json::Deserializer::from_str(text);
-    json.deserialize_map(fields)
+    let fields = json
+        .deserialize_map(fields)
         .and_then(|fields| json.end().map(|()| fields))
-        .map_err(|error| place.explain(&error))
+        .map_err(|error| place.explain(&error))?;
+    Ok((fields, place.into_media()))
 }
 
 /// The value of one field, not read yet. Null counts as absent.

@@ -4,9 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{
-    DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use tenon_sdk::types::{EmbedInput, Part};
 
 use crate::lists::{MAX_ITEMS, too_many};
@@ -259,21 +257,8 @@ impl<'de> Visitor<'de> for ItemSeed<'_> {
             return Err(A::Error::invalid_type(Unexpected::Map, &self));
         }
         let object = Object::deserialize(MapAccessDeserializer::new(map))?;
-        match object {
-            Object {
-                image: None,
-                video: None,
-                text: Some(text),
-            } => text_input(&text).map(|input| Item::Input(Kind::Object, input)),
-            Object {
-                image: None,
-                video: None,
-                text: None,
-            } => Err(A::Error::custom("the object has no text")),
-            _ => Err(A::Error::custom(
-                "images and videos are not supported by this dialect",
-            )),
-        }
+        let parts = object.parts(self.place)?;
+        Ok(Item::Input(Kind::Object, EmbedInput::Parts(parts)))
     }
 }
 
@@ -282,8 +267,34 @@ impl<'de> Visitor<'de> for ItemSeed<'_> {
 #[serde(deny_unknown_fields)]
 struct Object {
     text: Option<String>,
-    image: Option<IgnoredAny>,
-    video: Option<IgnoredAny>,
+    image: Option<String>,
+    video: Option<String>,
+}
+
+impl Object {
+    /// The media first: what they are said to show follows.
+    fn parts<E: Error>(self, place: &Place) -> Result<Vec<Part>, E> {
+        let mut parts = Vec::new();
+        if let Some(image) = self.image {
+            place.at_key(Some("image"));
+            parts.push(place.image(&image)?);
+        }
+        if let Some(video) = self.video {
+            place.at_key(Some("video"));
+            parts.push(place.video(&video)?);
+        }
+        place.at_key(None);
+        match self.text {
+            // Callers write an empty text beside an image for none.
+            Some(text) if text.is_empty() && !parts.is_empty() => {}
+            Some(text) => parts.push(text_part(&text)?),
+            None if parts.is_empty() => {
+                return Err(E::custom("the object has neither text nor image"));
+            }
+            None => {}
+        }
+        Ok(parts)
+    }
 }
 
 /// Reads one token id.

@@ -9,6 +9,7 @@ mod encode;
 mod fields;
 mod inputs;
 mod lists;
+mod media;
 mod messages;
 mod place;
 mod response;

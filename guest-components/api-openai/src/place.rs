@@ -2,19 +2,24 @@
 
 use std::cell::{Cell, RefCell};
 
+use serde::de::Error;
 use serde_json::error::Category;
-use tenon_sdk::types::ApiError;
+use tenon_sdk::types::{ApiError, Part};
+
+use crate::media::FoundMedia;
 
 /// Bytes of an error message that are kept: a message can quote what the caller sent.
 const MAX_MESSAGE_BYTES: usize = 512;
 
-/// A field, an item of its list, a key of that item, an item of what stands there.
+/// A field, an item of its list, a key of that item, an item of what stands there; and the
+/// media that were met on the way.
 #[derive(Default)]
 pub struct Place {
     field: RefCell<Option<String>>,
     item: Cell<Option<usize>>,
     key: Cell<Option<&'static str>>,
     inner: Cell<Option<usize>>,
+    media: RefCell<FoundMedia>,
 }
 
 impl Place {
@@ -39,6 +44,25 @@ impl Place {
     /// The reader is at this item of the item or of its key, or at those themselves.
     pub fn at_inner(&self, index: Option<usize>) {
         self.inner.set(index);
+    }
+
+    /// The reader met an image here, written as `text`.
+    pub fn image<E: Error>(&self, text: &str) -> Result<Part, E> {
+        let param = self.param().unwrap_or_default();
+        let found = self.media.borrow_mut().image(text, param);
+        found.map_err(E::custom)
+    }
+
+    /// The reader met a video here, written as `text`.
+    pub fn video<E: Error>(&self, text: &str) -> Result<Part, E> {
+        let param = self.param().unwrap_or_default();
+        let found = self.media.borrow_mut().video(text, param);
+        found.map_err(E::custom)
+    }
+
+    /// What was met.
+    pub fn into_media(self) -> FoundMedia {
+        self.media.into_inner()
     }
 
     /// What the caller is told of an error that happened here.

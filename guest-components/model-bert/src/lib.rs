@@ -64,6 +64,8 @@ impl Model for Bert {
             hidden_size: hidden,
             max_tokens: Some(config.max_tokens()?),
             vocab_size: config.vocab_size,
+            images: false,
+            pooled: false,
         };
         Ok((bert, info))
     }

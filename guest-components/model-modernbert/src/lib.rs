@@ -56,6 +56,8 @@ impl Model for ModernBert {
             hidden_size: hidden,
             max_tokens: Some(config.max_tokens),
             vocab_size: config.vocab_size,
+            images: false,
+            pooled: false,
         };
         Ok((model, info))
     }

@@ -60,6 +60,8 @@ impl Model for NomicBert {
             hidden_size: hidden,
             max_tokens: Some(config.max_tokens),
             vocab_size: config.vocab_size,
+            images: false,
+            pooled: false,
         };
         Ok((model, info))
     }

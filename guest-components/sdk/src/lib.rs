@@ -46,12 +46,15 @@
 pub mod bindings;
 pub mod chat;
 pub mod checkpoint;
+pub mod decoder;
 pub mod errors;
 pub mod layers;
 mod model;
 #[cfg(not(target_family = "wasm"))]
 pub mod native;
 mod pooling;
+pub mod pre_norm_layer;
+pub mod preprocessor;
 pub mod rotary;
 pub mod rotary_encoder;
 mod settings;

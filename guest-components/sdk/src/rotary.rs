@@ -1,5 +1,7 @@
 //! Rotary position embeddings.
 
+use crate::tensor::{self, Error, Tensor};
+
 /// The angles that a step of one position turns a head's pairs by: 1 / theta^(2 i / `head_dim`)
 /// for every i below `head_dim` / 2, in f32.
 pub fn inverse_frequencies(head_dim: u32, theta: f32) -> Vec<f32> {
@@ -11,6 +13,23 @@ pub fn inverse_frequencies(head_dim: u32, theta: f32) -> Vec<f32> {
             1.0 / f64::from(theta).powf(f64::from(exponent)) as f32
         })
         .collect()
+}
+
+/// Tables of the same rows as one, whose frequencies follow each other: each may turn with
+/// positions of its own.
+///
+/// # Errors
+/// The error of an operation.
+pub fn concat_tables(tables: &[Tensor]) -> Result<Tensor, Error> {
+    let mut halves = Vec::with_capacity(2 * tables.len());
+    for sines in [false, true] {
+        for table in tables {
+            let width = table.shape().last().copied().unwrap_or(0) / 2;
+            let start = if sines { width } else { 0 };
+            halves.push(tensor::slice(table, 1, start, width)?);
+        }
+    }
+    tensor::concat(&halves.iter().collect::<Vec<_>>(), 1)
 }
 
 #[cfg(test)]

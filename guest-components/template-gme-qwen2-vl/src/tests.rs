@@ -1,7 +1,7 @@
 //! The exact texts, and what has none.
 
 use tenon_sdk::template::Segment;
-use tenon_sdk::types::{Media, Message, Part};
+use tenon_sdk::types::{Message, Part};
 
 use super::*;
 
@@ -23,6 +23,15 @@ fn render(input: EmbedInput, instruction: Option<&str>) -> Result<Rendered, ApiE
         instruction: instruction.map(str::to_owned),
         add_special_tokens: true,
     };
+    let writer = Writer {
+        images: vec![ImageSize {
+            width: 60,
+            height: 120,
+        }],
+        placeholder: Some(7),
+        resizer: Some(Resizer::new(&serde_json::from_str("{}").unwrap()).unwrap()),
+    };
+    let write = |conversation: Conversation| writer.write(&conversation);
     let mut rendered = render_conversations(vec![input], &options, write)?;
     assert_eq!(rendered.len(), 1);
     Ok(rendered.remove(0))
@@ -77,7 +86,7 @@ fn token_ids_pass_through() {
 }
 
 #[test]
-fn other_conversations_and_images_are_refused() {
+fn other_conversations_and_videos_are_refused() {
     let check = |input, instruction, param: &str, words: &str| {
         let error = render(input, instruction).unwrap_err();
         assert_eq!((error.status, error.param.as_deref()), (400, Some(param)));
@@ -105,19 +114,54 @@ fn other_conversations_and_images_are_refused() {
         "instruction",
         "system message already",
     );
-    let image = || Part::Image(Media::Url("http://a".to_owned()));
+    let video = || Part::Video(0);
     check(
-        EmbedInput::Parts(vec![image()]),
+        EmbedInput::Parts(vec![video()]),
         None,
         "input[0]",
-        "text only",
+        "videos are not supported",
     );
     let mut pictured = user();
-    pictured.parts.push(image());
+    pictured.parts.push(video());
     check(
         messages(vec![pictured]),
         None,
         "messages[0].content[1]",
+        "videos are not supported",
+    );
+    let pictured = Message {
+        role: "system".to_owned(),
+        parts: vec![Part::Image(0)],
+    };
+    check(
+        messages(vec![pictured, user()]),
+        None,
+        "messages[0].content[0]",
         "text only",
     );
+}
+
+#[test]
+fn images_stand_before_the_text() {
+    let parts = vec![Part::Text("A cat.".to_owned()), Part::Image(0)];
+    let rendered = render(EmbedInput::Parts(parts), None).unwrap();
+    let [
+        Segment::Text(before),
+        Segment::Image(run),
+        Segment::Text(after),
+    ] = &rendered.segments[..]
+    else {
+        panic!("{:?}", rendered.segments);
+    };
+    assert!(
+        before.ends_with("<|im_start|>user\n<|vision_start|>"),
+        "{before}"
+    );
+    assert!(
+        after.starts_with("<|vision_end|>A cat.<|im_end|>\n"),
+        "{after}"
+    );
+    assert_eq!((run.image, run.token, run.rows, run.columns), (0, 7, 4, 2));
+    assert_eq!((run.resize.width, run.resize.height), (56, 112));
+    assert_eq!((run.crop.size.width, run.crop.size.height), (56, 112));
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tenon_sdk::chat::render_conversations;
 use tenon_sdk::errors::server_error;
 use tenon_sdk::role_settings;
-use tenon_sdk::template::{Guest, RenderOptions, Rendered};
+use tenon_sdk::template::{Guest, ImageSize, RenderOptions, Rendered, Segment};
 use tenon_sdk::types::{ApiError, EmbedInput};
 
 use content::ContentFormat;
@@ -25,7 +25,11 @@ use engine::{ChatTemplate, environment};
 pub struct Jinja;
 
 impl Guest for Jinja {
-    fn render(inputs: Vec<EmbedInput>, options: RenderOptions) -> Result<Vec<Rendered>, ApiError> {
+    fn render(
+        inputs: Vec<EmbedInput>,
+        _images: Vec<ImageSize>,
+        options: RenderOptions,
+    ) -> Result<Vec<Rendered>, ApiError> {
         let settings: Settings = role_settings().map_err(server_error)?;
         settings.render(inputs, &options)
     }
@@ -57,7 +61,11 @@ impl Settings {
         let environment = environment();
         let template = ChatTemplate::compile(&environment, self).map_err(server_error)?;
         let format = ContentFormat::of(&template).map_err(server_error)?;
-        render_conversations(inputs, options, |messages| template.write(messages, format))
+        render_conversations(inputs, options, |conversation| {
+            let text = template.write(&conversation.text_messages()?, format);
+            text.map(|text| vec![Segment::Text(text)])
+                .map_err(|message| conversation.invalid(message))
+        })
     }
 }
 

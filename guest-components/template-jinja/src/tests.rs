@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tenon_sdk::template::Segment;
-use tenon_sdk::types::{Media, Message, Part};
+use tenon_sdk::types::{Message, Part};
 
 use super::*;
 
@@ -197,7 +197,7 @@ fn errors_name_the_parameter_and_the_line_of_the_template() {
         Some("input[1]"),
         &words,
     );
-    let image = Part::Image(Media::Url("http://a".to_owned()));
+    let image = Part::Image(0);
     let image = EmbedInput::Messages(vec![Message {
         role: "user".to_owned(),
         parts: vec![image],

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use tenon_sdk::errors::{invalid_request, server_error};
 use tenon_sdk::role_settings;
-use tenon_sdk::template::{Guest, RenderOptions, Rendered, Segment};
+use tenon_sdk::template::{Guest, ImageSize, RenderOptions, Rendered, Segment};
 use tenon_sdk::types::{ApiError, EmbedInput, InputType, Part};
 
 /// The prompts of queries and of documents: the first of these names that the model has, as
@@ -23,7 +23,11 @@ const MAX_LISTED_BYTES: usize = 1024;
 pub struct Plain;
 
 impl Guest for Plain {
-    fn render(inputs: Vec<EmbedInput>, options: RenderOptions) -> Result<Vec<Rendered>, ApiError> {
+    fn render(
+        inputs: Vec<EmbedInput>,
+        _images: Vec<ImageSize>,
+        options: RenderOptions,
+    ) -> Result<Vec<Rendered>, ApiError> {
         let settings: Settings = role_settings().map_err(server_error)?;
         settings.render(inputs, &options)
     }

@@ -1,6 +1,6 @@
 //! What plain rendering does with prompts, case and inputs that are no text.
 
-use tenon_sdk::types::{Media, Message};
+use tenon_sdk::types::Message;
 
 use super::*;
 
@@ -121,7 +121,7 @@ fn refuses_what_it_cannot_render() {
     };
     let known = r#"no prompt "x": this model has "doc", "query", "Ä""#;
     check(text("b"), &options(Some("x")), "prompt_name", known);
-    let image = EmbedInput::Parts(vec![Part::Image(Media::Url("http://a".to_owned()))]);
+    let image = EmbedInput::Parts(vec![Part::Image(0)]);
     check(
         image,
         &options(None),

@@ -22,4 +22,14 @@ pub enum Error {
         /// Special tokens that the tokenizer adds.
         special: usize,
     },
+    /// Truncation would drop tokens of a sequence with an image.
+    #[error(
+        "an input with an image is not truncated: it has {tokens} tokens, the limit is {limit}"
+    )]
+    ImageCut {
+        /// Tokens to keep.
+        limit: usize,
+        /// Tokens that there are.
+        tokens: usize,
+    },
 }

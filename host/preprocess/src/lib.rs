@@ -2,8 +2,10 @@
 //! their arguments; no image, network or file is touched after loading.
 
 mod error;
+mod image;
 mod settings;
 mod tokenizer;
 
 pub use error::Error;
+pub use image::*;
 pub use tokenizer::{Encoded, Segment, Side, TextTokenizer};

@@ -15,6 +15,13 @@ pub enum Segment<'a> {
     Text(&'a str),
     /// Token ids, taken as they are.
     Tokens(&'a [u32]),
+    /// The placeholders of an image: a token, so many times.
+    Image {
+        /// Id of the token.
+        token: u32,
+        /// How many there are.
+        count: usize,
+    },
 }
 
 /// The end of a long sequence that is dropped.
@@ -33,6 +40,8 @@ pub struct Encoded {
     pub token_ids: Vec<u32>,
     /// How many there were before truncation.
     pub untruncated_len: usize,
+    /// Where the placeholders of each image begin.
+    pub image_starts: Vec<usize>,
 }
 
 /// A loaded tokenizer; shared between threads.
@@ -91,7 +100,8 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// [`Error::Text`] where the tokenizer fails; [`Error::NoRoom`] where `truncate` keeps
-    /// fewer tokens than the special ones.
+    /// fewer tokens than the special ones; [`Error::ImageCut`] where it would drop tokens of
+    /// a sequence with an image.
     pub fn encode(
         &self,
         segments: &[Segment<'_>],
@@ -108,9 +118,14 @@ impl TextTokenizer {
         let special = prefix.len() + suffix.len();
 
         let mut body = Vec::new();
+        let mut image_starts = Vec::new();
         for segment in segments {
             match segment {
                 Segment::Tokens(ids) => body.extend_from_slice(ids),
+                Segment::Image { token, count } => {
+                    image_starts.push(prefix.len() + body.len());
+                    body.resize(body.len() + count, *token);
+                }
                 Segment::Text(text) => {
                     let encoding = self
                         .inner
@@ -124,6 +139,12 @@ impl TextTokenizer {
         if let Some((limit, side)) = truncate
             && untruncated_len > limit
         {
+            if !image_starts.is_empty() {
+                return Err(Error::ImageCut {
+                    limit,
+                    tokens: untruncated_len,
+                });
+            }
             // All special tokens and none of the text would be no answer to the text.
             let keep = limit
                 .checked_sub(special)
@@ -143,6 +164,7 @@ impl TextTokenizer {
         Ok(Encoded {
             token_ids,
             untruncated_len,
+            image_starts,
         })
     }
 

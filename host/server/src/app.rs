@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tenon_preprocess::ImageLimits;
 use tenon_tensor::Device;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bundles;
 use crate::config::ServeOptions;
 use crate::http::{Lifecycle, Server, StopSignals};
+use crate::media::Fetcher;
 use crate::observability::{self, Metrics};
 use crate::sandbox::{Sandbox, SandboxLimits};
 use crate::scheduler::{Scheduler, SchedulerOptions};
-use crate::service::{RequestLimits, Service};
+use crate::service::{ImageReader, RequestLimits, Service};
 
 pub use load::Loader;
 
@@ -79,7 +81,11 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
             lifecycle.fail();
         });
     }
-    let service = Arc::new(Service::new(deployments, RequestLimits::default())?);
+    let service = Arc::new(Service::new(
+        deployments,
+        RequestLimits::default(),
+        ImageReader::new(Fetcher, ImageLimits { max_pixels: 1 }, device.threads()),
+    )?);
     lifecycle.ready(service.clone());
     eprintln!(
         "tenon ready: http://{address}  model {}  {}, {} threads, {} MiB resident, {:.1} s",

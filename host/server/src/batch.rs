@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use tenon_tensor::PlacedImage;
+
+/// Pixels that weigh as much as a token: patches of most models are 14 or 16 pixels wide.
+const PIXELS_PER_TOKEN: usize = 14 * 14;
+
 /// One input, ready for the device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sequence {
     /// Token ids, special tokens included; never empty.
     pub token_ids: Vec<u32>,
@@ -11,6 +16,16 @@ pub struct Sequence {
     pub excluded_tokens: u32,
     /// Length of the vector, where the caller asked for fewer than the model's own.
     pub dimensions: Option<u32>,
+    /// Images among its tokens, in order; their `start` counts from its first token.
+    pub images: Vec<PlacedImage>,
+}
+
+impl Sequence {
+    /// What it adds to a batch: its tokens, and what its images weigh as tokens.
+    pub fn weight(&self) -> usize {
+        let pixels: usize = self.images.iter().map(|image| image.pixels.count()).sum();
+        self.token_ids.len() + pixels / PIXELS_PER_TOKEN
+    }
 }
 
 /// What pooling must know of one sequence of a batch.
@@ -31,6 +46,8 @@ pub struct PackedBatch {
     pub cu_seqlens: Vec<u32>,
     /// One entry a sequence.
     pub pool: Vec<PoolOptions>,
+    /// Images among the tokens, in order.
+    pub images: Vec<PlacedImage>,
 }
 
 impl PackedBatch {
@@ -40,8 +57,16 @@ impl PackedBatch {
             token_ids: Vec::new(),
             cu_seqlens: vec![0],
             pool: Vec::new(),
+            images: Vec::new(),
         };
         for sequence in sequences {
+            let start = batch.token_ids.len() as u32;
+            batch
+                .images
+                .extend(sequence.images.iter().map(|image| PlacedImage {
+                    start: start + image.start,
+                    ..image.clone()
+                }));
             batch.token_ids.extend_from_slice(&sequence.token_ids);
             batch.cu_seqlens.push(batch.token_ids.len() as u32);
             batch.pool.push(PoolOptions {

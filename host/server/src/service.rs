@@ -1,6 +1,7 @@
 //! The life of one embedding request, from body to body.
 
 mod deployment;
+mod images;
 mod prepare;
 
 use std::collections::HashMap;
@@ -8,9 +9,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tenon_preprocess::Size;
 
 pub use deployment::Deployment;
+pub use images::ImageReader;
 pub use prepare::RequestLimits;
+
+use images::MeasuredImage;
 
 use crate::error::ApiError;
 use crate::http::service::{Answer, BoxFuture, Call, EmbedService, ModelCard};
@@ -23,13 +28,18 @@ pub struct Service {
     deployments: Vec<Arc<Deployment>>,
     by_name: HashMap<String, usize>,
     limits: RequestLimits,
+    images: ImageReader,
 }
 
 impl Service {
     /// Serves `deployments`, the first of which reads requests that name no other.
     ///
     /// Fails if there is none, or if two share a name.
-    pub fn new(deployments: Vec<Arc<Deployment>>, limits: RequestLimits) -> anyhow::Result<Self> {
+    pub fn new(
+        deployments: Vec<Arc<Deployment>>,
+        limits: RequestLimits,
+        images: ImageReader,
+    ) -> anyhow::Result<Self> {
         anyhow::ensure!(!deployments.is_empty(), "no model to serve");
         let mut by_name = HashMap::new();
         for (index, deployment) in deployments.iter().enumerate() {
@@ -48,6 +58,7 @@ impl Service {
             deployments,
             by_name,
             limits,
+            images,
         })
     }
 
@@ -140,15 +151,33 @@ impl Service {
     ) -> Result<EncodedResponse, ApiError> {
         prepare::check_request(deployment, &parsed, &self.limits)?;
 
+        let sources = std::mem::take(&mut parsed.images);
+        if !sources.is_empty() {
+            // Others may need its store while images are on their way.
+            parsed.leave();
+        }
         let started = Instant::now();
-        let rendered = deployment.front.render(&mut parsed).await;
+        let images = self.images.measure(sources).await?;
+        let sizes: Vec<Size> = images.iter().map(MeasuredImage::size).collect();
+        let mut image_time = started.elapsed();
+
+        let started = Instant::now();
+        let rendered = deployment.front.render(&mut parsed, &sizes).await;
         deployment.metrics.stage(Stage::Render, started.elapsed());
         let rendered = rendered.map_err(|error| front_error(deployment, error))?;
+
+        let started = Instant::now();
+        let pixels = self.images.resample(&images, &rendered).await?;
+        image_time += started.elapsed();
+        if !images.is_empty() {
+            deployment.metrics.stage(Stage::Images, image_time);
+        }
 
         let started = Instant::now();
         let sequences = prepare::tokenise(
             deployment.clone(),
             rendered,
+            pixels,
             parsed.truncate,
             parsed.dimensions,
             &self.limits,

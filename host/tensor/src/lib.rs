@@ -17,11 +17,13 @@
 //! ```
 
 mod account;
+mod batch;
 mod context;
 mod cpu;
 mod device;
 mod dtype;
 mod error;
+mod image;
 pub mod ops;
 mod sequence;
 mod shape;
@@ -29,12 +31,14 @@ mod tensor;
 mod weights;
 
 pub use account::Account;
+pub use batch::{Axis, Batch};
 pub use context::Context;
 pub use cpu::Level;
 pub use device::{Device, available_cpus};
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use ops::{Activation, AttentionInput, AttentionOptions, PoolMode};
+pub use image::{PatchOptions, Patches, Pixels, PlacedImage};
+pub use ops::{Activation, AttentionInput, AttentionOptions, PixelOptions, PoolMode};
 pub use sequence::{Indices, SequenceLayout};
 pub use tensor::Tensor;
 pub use weights::Weights;

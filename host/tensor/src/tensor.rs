@@ -135,6 +135,18 @@ impl Tensor {
         ))
     }
 
+    /// The same elements with other dimensions, of as many elements; none where they must be
+    /// copied first.
+    pub(crate) fn reshaped(&self, shape: Shape) -> Option<Self> {
+        self.contiguous()?;
+        Some(Self {
+            storage: self.storage.clone(),
+            shape,
+            strides: shape.strides(),
+            offset: self.offset,
+        })
+    }
+
     /// All elements as one slice; none where they must be copied first.
     pub(crate) fn contiguous(&self) -> Option<&[f32]> {
         let Storage::Buffer(buffer) = &self.storage else {

@@ -1,5 +1,6 @@
 //! Conversations: what is taken, and what is refused.
 
+use tenon_sdk::request_parser::MediaSource;
 use tenon_sdk::types::{EmbedInput, Media, Part};
 
 use super::{EMBEDDINGS, parse};
@@ -11,11 +12,14 @@ fn written(messages: &str) -> String {
     let [EmbedInput::Messages(messages)] = &request.inputs[..] else {
         panic!("{:?}", request.inputs);
     };
+    let source = |source: &MediaSource| match &source.media {
+        Media::Url(url) => format!("<{url}> at {}", source.param),
+        Media::Bytes(bytes) => format!("{bytes:?} at {}", source.param),
+    };
     let part = |part: &Part| match part {
         Part::Text(text) => format!("{text:?}"),
-        Part::Image(Media::Url(url)) => format!("<{url}>"),
-        Part::Image(Media::Bytes(bytes)) => format!("{bytes:?}"),
-        Part::Video(_) => panic!("{part:?}"),
+        Part::Image(index) => source(&request.images[*index as usize]),
+        Part::Video(index) => format!("video {}", source(&request.videos[*index as usize])),
     };
     let message = |message: &tenon_sdk::types::Message| {
         let parts: Vec<_> = message.parts.iter().map(part).collect();
@@ -43,7 +47,16 @@ fn takes_strings_and_parts() {
     let images = r#"[{"role": "user", "content": [
         {"type": "image_url", "image_url": {"url": "https://a/b.png"}},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AQID"}}]}]"#;
-    assert_eq!(written(images), "user(<https://a/b.png> [1, 2, 3])");
+    assert_eq!(
+        written(images),
+        "user(<https://a/b.png> at messages[0].content[0] [1, 2, 3] at messages[0].content[1])"
+    );
+    let video = r#"[{"role": "user", "content": [
+        {"type": "video_url", "video_url": {"url": "https://a/b.mp4"}}]}]"#;
+    assert_eq!(
+        written(video),
+        "user(video <https://a/b.mp4> at messages[0].content[0])"
+    );
 }
 
 #[test]
@@ -153,10 +166,8 @@ fn names_the_part_at_fault() {
     );
     check(r#"{"type": "image_url"}"#, "has the field image_url only");
     let image = |url: &str| format!(r#"{{"type": "image_url", "image_url": {{"url": "{url}"}}}}"#);
-    check(&image("file:///a"), "begins with https://");
+    check(&image("file:///a"), "neither a URL");
+    check(&image(""), "neither a URL");
     check(&image("data:image/png,a"), "data:MEDIA-TYPE;base64,DATA");
-    check(
-        &image("data:image/png;base64,*"),
-        "data:MEDIA-TYPE;base64,DATA",
-    );
+    check(&image("data:image/png;base64,*"), "nor base64");
 }

@@ -201,11 +201,11 @@ fn names_the_input_at_fault() {
         "input[1]",
         "empty or only whitespace",
     );
-    check("[{}]", "input[0]", "the object has no text");
+    check("[{}]", "input[0]", "the object has neither text nor image");
     check(
         r#"[{"text": "a", "image": "x"}]"#,
-        "input[0]",
-        "images and videos are not supported",
+        "input[0].image",
+        "neither a URL (https://, http://, data:) nor base64",
     );
     check(r#"[{"txt": "a"}]"#, "input[0]", "unknown field `txt`");
     check(

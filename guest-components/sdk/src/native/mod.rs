@@ -8,7 +8,7 @@
 //! # fn example<M: tenon_sdk::Model>(environment: Environment) -> Result<(), String> {
 //! enter(Arc::new(environment), || {
 //!     let (model, _info) = M::load()?;
-//!     let batch = Batch::packed(vec![101, 7592, 102], &[0, 3]).map_err(|e| e.to_string())?;
+//!     let batch = Batch::packed(vec![101, 7592, 102], &[0, 3], Vec::new()).map_err(|e| e.to_string())?;
 //!     let hidden = model.forward(&batch).map_err(|e| e.to_string())?;
 //!     println!("{:?}", hidden.shape());
 //!     Ok(())
@@ -48,6 +48,10 @@ pub struct ModelInfo {
     pub max_tokens: Option<u32>,
     /// Rows of the token embedding: larger ids are refused.
     pub vocab_size: u32,
+    /// Whether inputs may have images.
+    pub images: bool,
+    /// Whether `forward` gives one row a sequence, pooled already.
+    pub pooled: bool,
 }
 
 /// What the host must know of a loaded pooling policy.

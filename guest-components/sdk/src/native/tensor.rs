@@ -48,10 +48,6 @@ impl Tensor {
 pub struct Indices(pub(super) tenon_tensor::Indices);
 
 impl Indices {
-    pub(super) fn new(values: Vec<u32>) -> Self {
-        Self(tenon_tensor::Indices::new(values))
-    }
-
     /// How many there are.
     #[allow(
         clippy::len_without_is_empty,
@@ -80,6 +76,55 @@ impl Layout {
     pub fn max_rows(&self) -> u32 {
         self.0.max_rows() as u32
     }
+}
+
+/// Images cut into patches.
+pub struct Patches(pub(super) tenon_tensor::Patches);
+
+impl Patches {
+    /// Each image as a sequence of rows.
+    pub fn layout(&self) -> Layout {
+        Layout(self.0.layout().clone())
+    }
+
+    /// 0, 1, 2, ... in each image.
+    pub fn position_ids(&self) -> Indices {
+        Indices(self.0.position_ids())
+    }
+
+    /// The row of each patch in its image's grid.
+    pub fn row_ids(&self) -> Indices {
+        Indices(self.0.row_ids())
+    }
+
+    /// The column of each patch in its image's grid.
+    pub fn column_ids(&self) -> Indices {
+        Indices(self.0.column_ids())
+    }
+}
+
+/// How pixels become numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct PixelOptions {
+    /// How often a patch's pixels are repeated as frames of a video.
+    pub frames: u32,
+    /// Taken from red, green and blue, which are 0 to 1.
+    pub mean: (f32, f32, f32),
+    /// What they are divided by after that.
+    pub deviation: (f32, f32, f32),
+}
+
+/// The pixels of patches, normalised.
+///
+/// # Errors
+/// That of [`ops::pixels`].
+pub fn pixels(patches: &Patches, options: PixelOptions) -> Result<Tensor, Error> {
+    let options = tenon_tensor::PixelOptions {
+        frames: options.frames as usize,
+        mean: options.mean.into(),
+        deviation: options.deviation.into(),
+    };
+    ops::pixels(&environment()?.context, &patches.0, &options).map(Tensor)
 }
 
 /// How attention is computed.
@@ -275,6 +320,14 @@ pub fn scale(x: &Tensor, factor: f32) -> Result<Tensor, Error> {
 pub fn slice(x: &Tensor, axis: u32, start: u32, length: u32) -> Result<Tensor, Error> {
     let (axis, start, length) = (axis as usize, start as usize, length as usize);
     ops::slice(&environment()?.context, &x.0, axis, start, length).map(Tensor)
+}
+
+/// The same elements in the same order with other dimensions.
+///
+/// # Errors
+/// That of [`ops::reshape`].
+pub fn reshape(x: &Tensor, shape: &[u32]) -> Result<Tensor, Error> {
+    ops::reshape(&environment()?.context, &x.0, &dims(shape)).map(Tensor)
 }
 
 /// Tensors one after the other along `axis`.

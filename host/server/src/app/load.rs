@@ -110,8 +110,7 @@ impl Loader {
         // It packs every weight, so that no request waits for that.
         let probe = Sequence {
             token_ids: vec![0; 2],
-            excluded_tokens: 0,
-            dimensions: None,
+            ..Sequence::default()
         };
         let output = back
             .execute(&PackedBatch::pack([&probe]))

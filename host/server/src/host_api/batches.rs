@@ -1,137 +1,89 @@
 //! `batches`: what one forward pass works on.
 
-use tenon_tensor::{Indices, SequenceLayout};
+use tenon_tensor::{self as rt, Batch, Indices, Patches, SequenceLayout};
 use wasmtime::component::Resource;
 
 use super::TensorView;
-use super::imports::batches::{Host, HostBatch};
+use super::imports::batches::{Axis, Host, HostBatch, PatchOptions};
+use super::imports::tensor::Error;
 
-/// A packed batch as a component holds it.
-pub struct GuestBatch {
-    token_ids: Vec<u32>,
-    cu_seqlens: Vec<u32>,
-    layout: SequenceLayout,
-    /// Index lists that may still be made: they are the host's memory.
-    lists_left: u32,
-}
-
-impl GuestBatch {
-    /// A batch of the tokens in `token_ids` with the boundaries in `cu_seqlens`, which
-    /// `layout` was made of. It gives out `max_lists` index lists.
-    pub fn new(
-        token_ids: Vec<u32>,
-        cu_seqlens: Vec<u32>,
-        layout: SequenceLayout,
-        max_lists: u32,
-    ) -> Self {
-        Self {
-            token_ids,
-            cu_seqlens,
-            layout,
-            lists_left: max_lists,
-        }
-    }
-
-    fn positions(&self, of_sequence: impl Fn(&[u32], &mut Vec<u32>)) -> Vec<u32> {
-        let ids = &self.token_ids;
-        let mut positions = Vec::with_capacity(ids.len());
-        for bounds in self.cu_seqlens.windows(2) {
-            if let [start, end] = *bounds
-                && let Some(ids) = ids.get(start as usize..end as usize)
-            {
-                of_sequence(ids, &mut positions);
-            }
-        }
-        positions
-    }
-}
+type List = wasmtime::Result<Resource<Indices>>;
 
 impl TensorView<'_> {
-    fn make_list(
-        &mut self,
-        batch: &Resource<GuestBatch>,
-        make: impl FnOnce(&GuestBatch) -> Vec<u32>,
-    ) -> wasmtime::Result<Resource<Indices>> {
-        let batch = self.table.get_mut(batch)?;
-        let Some(left) = batch.lists_left.checked_sub(1) else {
-            wasmtime::bail!("it asked for more index lists than one batch gives out");
-        };
-        batch.lists_left = left;
-        let indices = Indices::new(make(batch));
-        Ok(self.table.push(indices)?)
+    fn list(&mut self, batch: &Resource<Batch>, make: impl FnOnce(&Batch) -> Indices) -> List {
+        let list = make(self.table.get(batch)?);
+        self.push_list(list)
     }
 }
 
 impl Host for TensorView<'_> {}
 
 impl HostBatch for TensorView<'_> {
-    fn token_ids(&mut self, batch: Resource<GuestBatch>) -> wasmtime::Result<Resource<Indices>> {
-        self.make_list(&batch, |batch| batch.token_ids.clone())
+    fn token_ids(&mut self, batch: Resource<Batch>) -> List {
+        self.list(&batch, Batch::token_ids)
     }
 
-    fn token_type_ids(
-        &mut self,
-        batch: Resource<GuestBatch>,
-    ) -> wasmtime::Result<Resource<Indices>> {
-        self.make_list(&batch, |batch| vec![0; batch.token_ids.len()])
+    fn token_type_ids(&mut self, batch: Resource<Batch>) -> List {
+        self.list(&batch, Batch::token_type_ids)
     }
 
-    fn position_ids(
+    fn position_ids(&mut self, batch: Resource<Batch>, offset: u32) -> List {
+        self.list(&batch, |batch| batch.position_ids(offset))
+    }
+
+    fn position_ids_skipping(&mut self, batch: Resource<Batch>, pad_id: u32) -> List {
+        self.list(&batch, |batch| batch.position_ids_skipping(pad_id))
+    }
+
+    fn position_ids_along(&mut self, batch: Resource<Batch>, axis: Axis) -> List {
+        let axis = match axis {
+            Axis::Frame => rt::Axis::Frame,
+            Axis::Row => rt::Axis::Row,
+            Axis::Column => rt::Axis::Column,
+        };
+        self.list(&batch, |batch| batch.position_ids_along(axis))
+    }
+
+    fn first_rows_of(&mut self, batch: Resource<Batch>, id: u32) -> List {
+        self.list(&batch, |batch| batch.first_rows_of(id))
+    }
+
+    fn first_rows_of_largest(&mut self, batch: Resource<Batch>) -> List {
+        self.list(&batch, Batch::first_rows_of_largest)
+    }
+
+    fn patches(
         &mut self,
-        batch: Resource<GuestBatch>,
-        offset: u32,
-    ) -> wasmtime::Result<Resource<Indices>> {
-        self.make_list(&batch, |batch| {
-            batch.positions(|ids, positions| {
-                positions.extend((0..ids.len() as u32).map(|index| index.saturating_add(offset)));
-            })
+        batch: Resource<Batch>,
+        options: PatchOptions,
+    ) -> wasmtime::Result<Result<Option<Resource<Patches>>, Error>> {
+        let options = rt::PatchOptions {
+            size: options.size,
+            merge: options.merge,
+            leading: options.leading,
+        };
+        Ok(match self.table.get(&batch)?.patches(options) {
+            Ok(None) => Ok(None),
+            Ok(Some(patches)) => Ok(Some(self.table.push(patches)?)),
+            Err(error) => Err(error.into()),
         })
     }
 
-    fn position_ids_skipping(
-        &mut self,
-        batch: Resource<GuestBatch>,
-        pad_id: u32,
-    ) -> wasmtime::Result<Resource<Indices>> {
-        self.make_list(&batch, |batch| {
-            batch.positions(|ids, positions| {
-                let mut next = pad_id.saturating_add(1);
-                for &id in ids {
-                    if id == pad_id {
-                        positions.push(pad_id);
-                    } else {
-                        positions.push(next);
-                        next = next.saturating_add(1);
-                    }
-                }
-            })
-        })
+    fn rows_with_images(&mut self, batch: Resource<Batch>) -> List {
+        self.list(&batch, Batch::rows_with_images)
     }
 
-    fn layout(
-        &mut self,
-        batch: Resource<GuestBatch>,
-    ) -> wasmtime::Result<Resource<SequenceLayout>> {
-        let layout = self.table.get(&batch)?.layout.clone();
+    fn sequences_with_images(&mut self, batch: Resource<Batch>) -> List {
+        self.list(&batch, Batch::sequences_with_images)
+    }
+
+    fn layout(&mut self, batch: Resource<Batch>) -> wasmtime::Result<Resource<SequenceLayout>> {
+        let layout = self.table.get(&batch)?.layout().clone();
         Ok(self.table.push(layout)?)
     }
 
-    fn drop(&mut self, batch: Resource<GuestBatch>) -> wasmtime::Result<()> {
+    fn drop(&mut self, batch: Resource<Batch>) -> wasmtime::Result<()> {
         self.table.delete(batch)?;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn positions_start_anew_in_each_sequence() -> tenon_tensor::Result<()> {
-        let layout = SequenceLayout::packed(&[0, 2, 5], &[0, 0])?;
-        let batch = GuestBatch::new(vec![7, 8, 9, 1, 9], vec![0, 2, 5], layout, 1);
-        let lengths = batch.positions(|ids, positions| positions.push(ids.len() as u32));
-        assert_eq!(lengths, [2, 3]);
         Ok(())
     }
 }

@@ -7,7 +7,6 @@ mod tensor;
 mod tokenizer;
 mod weights;
 
-pub use batches::GuestBatch;
 pub use config::{ConfigView, RoleConfig};
 pub use tensor::TensorView;
 pub use tokenizer::TokenizerView;
@@ -23,7 +22,8 @@ pub mod imports {
             "tenon:embed/tensor.tensor": tenon_tensor::Tensor,
             "tenon:embed/tensor.indices": tenon_tensor::Indices,
             "tenon:embed/tensor.layout": tenon_tensor::SequenceLayout,
-            "tenon:embed/batches.batch": crate::host_api::GuestBatch,
+            "tenon:embed/tensor.patches": tenon_tensor::Patches,
+            "tenon:embed/batches.batch": tenon_tensor::Batch,
         },
     });
     pub use self::tenon::embed::{batches, config, tensor, tokenizer, weights};
@@ -104,4 +104,9 @@ pub mod pooling {
         },
     });
     pub use self::exports::tenon::embed::pooling::PoolingInfo;
+}
+
+/// A shape as `tenon-tensor` has it.
+fn dimensions(shape: &[u32]) -> Vec<usize> {
+    shape.iter().map(|&dimension| dimension as usize).collect()
 }

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use tenon_tensor::{self as rt, Context, Indices, SequenceLayout, Tensor, Weights, ops};
+use tenon_tensor::{self as rt, Context, Indices, Patches, SequenceLayout, Tensor, Weights, ops};
 use wasmtime::component::{Resource, ResourceTable};
 
+use super::dimensions;
 use super::imports::tensor::{
     Activation, AttentionInput, AttentionOptions, Dtype, Error, Host, HostIndices, HostLayout,
-    HostTensor, PoolMode,
+    HostPatches, HostTensor, PixelOptions, PoolMode,
 };
 
 /// What the operations of a back-half store work on.
@@ -22,6 +23,8 @@ pub struct TensorView<'a> {
     pub host_time: &'a mut Duration,
     /// Whether a quota was exceeded.
     pub condemned: &'a mut bool,
+    /// Index lists that it may still ask of this batch: they are the host's memory.
+    pub lists_left: &'a mut u32,
 }
 
 type Handle<T> = Resource<T>;
@@ -44,6 +47,15 @@ impl TensorView<'_> {
                 Ok(Err(error.into()))
             }
         }
+    }
+
+    /// Makes a handle of an index list, if there may be one more.
+    pub(super) fn push_list(&mut self, list: Indices) -> wasmtime::Result<Handle<Indices>> {
+        let Some(left) = self.lists_left.checked_sub(1) else {
+            wasmtime::bail!("it asked for more index lists than one batch gives out");
+        };
+        *self.lists_left = left;
+        Ok(self.table.push(list)?)
     }
 
     fn get(&self, handle: &Handle<Tensor>) -> wasmtime::Result<Tensor> {
@@ -110,7 +122,44 @@ impl HostLayout for TensorView<'_> {
     }
 }
 
+impl HostPatches for TensorView<'_> {
+    fn layout(&mut self, patches: Handle<Patches>) -> wasmtime::Result<Handle<SequenceLayout>> {
+        let layout = self.table.get(&patches)?.layout().clone();
+        Ok(self.table.push(layout)?)
+    }
+
+    fn position_ids(&mut self, patches: Handle<Patches>) -> wasmtime::Result<Handle<Indices>> {
+        let list = self.table.get(&patches)?.position_ids();
+        self.push_list(list)
+    }
+
+    fn row_ids(&mut self, patches: Handle<Patches>) -> wasmtime::Result<Handle<Indices>> {
+        let list = self.table.get(&patches)?.row_ids();
+        self.push_list(list)
+    }
+
+    fn column_ids(&mut self, patches: Handle<Patches>) -> wasmtime::Result<Handle<Indices>> {
+        let list = self.table.get(&patches)?.column_ids();
+        self.push_list(list)
+    }
+
+    fn drop(&mut self, patches: Handle<Patches>) -> wasmtime::Result<()> {
+        self.table.delete(patches)?;
+        Ok(())
+    }
+}
+
 impl Host for TensorView<'_> {
+    fn pixels(&mut self, patches: Handle<Patches>, options: PixelOptions) -> OpResult {
+        let (context, patches) = (self.context, self.table.get(&patches)?.clone());
+        let options = rt::PixelOptions {
+            frames: options.frames as usize,
+            mean: options.mean.into(),
+            deviation: options.deviation.into(),
+        };
+        self.run(|| ops::pixels(context, &patches, &options))
+    }
+
     fn embedding(
         &mut self,
         table: Handle<Tensor>,
@@ -265,6 +314,11 @@ impl Host for TensorView<'_> {
     fn slice(&mut self, x: Handle<Tensor>, axis: u32, start: u32, length: u32) -> OpResult {
         let (context, x) = (self.context, self.get(&x)?);
         self.run(|| ops::slice(context, &x, axis as usize, start as usize, length as usize))
+    }
+
+    fn reshape(&mut self, x: Handle<Tensor>, shape: Vec<u32>) -> OpResult {
+        let (context, x) = (self.context, self.get(&x)?);
+        self.run(|| ops::reshape(context, &x, &dimensions(&shape)))
     }
 
     fn concat(&mut self, parts: Vec<Handle<Tensor>>, axis: u32) -> OpResult {

@@ -3,9 +3,9 @@
 use tenon_tensor::Tensor;
 use wasmtime::component::Resource;
 
-use super::TensorView;
 use super::imports::tensor::Error;
 use super::imports::weights::Host;
+use super::{TensorView, dimensions};
 
 impl Host for TensorView<'_> {
     fn has(&mut self, name: String) -> wasmtime::Result<bool> {
@@ -30,8 +30,4 @@ impl Host for TensorView<'_> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.run(|| weights.concat(&names, &dimensions(&shape)))
     }
-}
-
-fn dimensions(shape: &[u32]) -> Vec<usize> {
-    shape.iter().map(|&dimension| dimension as usize).collect()
 }

@@ -18,6 +18,7 @@ use crate::scheduler::{BatchObserver, BatchReport};
 #[allow(missing_docs, reason = "each is the step of its name")]
 pub enum Stage {
     Parse,
+    Images,
     Render,
     Tokenise,
     Queue,
@@ -34,7 +35,7 @@ impl Stage {
         match self {
             Self::Parse => Role::RequestParser.name(),
             Self::Render => Role::Template.name(),
-            Self::Tokenise | Self::Queue => "host",
+            Self::Images | Self::Tokenise | Self::Queue => "host",
             Self::Forward | Self::Sandbox => Role::Model.name(),
             Self::Pool => Role::Pooling.name(),
             Self::Encode => Role::ResponseEncoder.name(),
@@ -44,6 +45,7 @@ impl Stage {
     fn name(self) -> &'static str {
         match self {
             Self::Parse => "parse",
+            Self::Images => "images",
             Self::Render => "render",
             Self::Tokenise => "tokenise",
             Self::Queue => "queue",
@@ -54,8 +56,9 @@ impl Stage {
         }
     }
 
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Parse,
+        Self::Images,
         Self::Render,
         Self::Tokenise,
         Self::Queue,

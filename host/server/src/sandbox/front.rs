@@ -9,6 +9,6 @@ mod state;
 pub use crate::host_api::RoleConfig;
 pub use bundle::{FrontBundle, FrontRoles};
 pub use convert::{
-    EncodedResponse, ParsedRequest, Rendered, RenderedSegment, ResponseInfo, Truncation,
-    TruncationSide,
+    EncodedResponse, ImageRun, Media, MediaSource, ParsedRequest, Rendered, RenderedSegment,
+    ResponseInfo, Truncation, TruncationSide,
 };

@@ -52,7 +52,8 @@ pub struct SandboxLimits {
     /// about a thousand and drops them as it goes.
     pub max_handles: usize,
     /// Index lists that a model may ask of one batch: each is 4 bytes a token of the
-    /// host's memory. Real models ask for three.
+    /// host's memory. Real models ask for three, with images for
+    /// nine.
     pub max_index_lists: u32,
     /// WebAssembly's part of a component's stack.
     pub max_wasm_stack_bytes: usize,

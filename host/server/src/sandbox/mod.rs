@@ -16,7 +16,7 @@ pub use compile::Component;
 pub use engine::Sandbox;
 pub use failure::{ComponentFailure, FrontError, LoadError};
 pub use front::{
-    EncodedResponse, FrontBundle, FrontRoles, ParsedRequest, Rendered, RenderedSegment,
-    ResponseInfo, RoleConfig, Truncation, TruncationSide,
+    EncodedResponse, FrontBundle, FrontRoles, ImageRun, Media, MediaSource, ParsedRequest,
+    Rendered, RenderedSegment, ResponseInfo, RoleConfig, Truncation, TruncationSide,
 };
 pub use limits::SandboxLimits;

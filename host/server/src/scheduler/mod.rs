@@ -27,7 +27,7 @@
 //! # tokio::runtime::Runtime::new()?.block_on(async {
 //! let options = SchedulerOptions::default();
 //! let scheduler = Scheduler::start(options, Box::new(Lengths), Arc::new(Unobserved));
-//! let hello = Sequence { token_ids: vec![101, 7592, 102], excluded_tokens: 0, dimensions: None };
+//! let hello = Sequence { token_ids: vec![101, 7592, 102], ..Sequence::default() };
 //! let rows = scheduler.submit(vec![hello], 0, None)?.await?;
 //! assert_eq!(rows, [Ok(vec![3.0])]);
 //! scheduler.drain().await;

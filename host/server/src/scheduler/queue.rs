@@ -102,7 +102,7 @@ impl Queue {
             id,
         };
         self.queued_sequences += sequences.len();
-        self.queued_tokens += sequences.iter().map(|s| s.token_ids.len()).sum::<usize>();
+        self.queued_tokens += sequences.iter().map(Sequence::weight).sum::<usize>();
         self.order.insert(key);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
@@ -128,7 +128,7 @@ impl Queue {
         }
         let rest = waiting.sequences.get(waiting.next..).unwrap_or_default();
         self.queued_sequences -= rest.len();
-        self.queued_tokens -= rest.iter().map(|s| s.token_ids.len()).sum::<usize>();
+        self.queued_tokens -= rest.iter().map(Sequence::weight).sum::<usize>();
     }
 
     /// Drops everything.
@@ -175,7 +175,7 @@ impl Queue {
 
     fn next_tokens(&self, id: RequestId) -> Option<usize> {
         let waiting = self.requests.get(&id)?;
-        Some(waiting.sequences.get(waiting.next)?.token_ids.len())
+        Some(waiting.sequences.get(waiting.next)?.weight())
     }
 
     /// Moves the next sequence of the request, whose key is out of `order`, to `taken`.
@@ -187,20 +187,17 @@ impl Queue {
         let Some(slot) = waiting.sequences.get_mut(row) else {
             return;
         };
-        let sequence = Sequence {
-            token_ids: std::mem::take(&mut slot.token_ids),
-            excluded_tokens: slot.excluded_tokens,
-            dimensions: slot.dimensions,
-        };
+        let sequence = std::mem::take(slot);
+        let weight = sequence.weight();
         if row == 0 {
             let wait = now.saturating_duration_since(waiting.queued_at);
             taken.waits.push(wait);
         }
         waiting.next += 1;
-        waiting.key.served_tokens += sequence.token_ids.len() as u64;
+        waiting.key.served_tokens += weight as u64;
         let (finished, key) = (waiting.next == waiting.sequences.len(), waiting.key);
         self.queued_sequences -= 1;
-        self.queued_tokens -= sequence.token_ids.len();
+        self.queued_tokens -= weight;
         taken.batch.push(Picked {
             request: key.id,
             row,

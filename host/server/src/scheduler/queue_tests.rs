@@ -5,8 +5,7 @@ use super::*;
 fn sequences(lengths: &[usize]) -> Vec<Sequence> {
     let sequence = |&length| Sequence {
         token_ids: vec![7; length],
-        excluded_tokens: 0,
-        dimensions: None,
+        ..Sequence::default()
     };
     lengths.iter().map(sequence).collect()
 }

@@ -189,7 +189,7 @@ impl Shared {
     /// Hands out the rows of a batch, and answers the requests that they complete.
     pub(super) fn deliver(&self, batch: &[Picked], rows: Vec<Row>, elapsed: Duration) {
         let mut state = self.lock();
-        let tokens = batch.iter().map(|p| p.sequence.token_ids.len()).sum();
+        let tokens = batch.iter().map(|p| p.sequence.weight()).sum();
         state.throughput.record(tokens, elapsed);
         let mut complete = Vec::new();
         for (picked, row) in batch.iter().zip(rows) {

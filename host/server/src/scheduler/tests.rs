@@ -83,8 +83,7 @@ fn gated() -> (Scheduler, mpsc::Sender<()>, Ran) {
 fn sequences(ids: &[&[u32]]) -> Vec<Sequence> {
     let sequence = |ids: &&[u32]| Sequence {
         token_ids: ids.to_vec(),
-        excluded_tokens: 0,
-        dimensions: None,
+        ..Sequence::default()
     };
     ids.iter().map(sequence).collect()
 }

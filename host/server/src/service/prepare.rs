@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tenon_preprocess::{Segment, Side};
+use tenon_tensor::{Pixels, PlacedImage};
 
 use super::Deployment;
 use crate::batch::Sequence;
@@ -20,6 +21,8 @@ pub struct RequestLimits {
     pub max_inputs: usize,
     /// Tokens in one request, after truncation. 300,000 is OpenAI's limit.
     pub max_request_tokens: usize,
+    /// Images in one request.
+    pub max_images: usize,
 }
 
 impl Default for RequestLimits {
@@ -27,6 +30,7 @@ impl Default for RequestLimits {
         Self {
             max_inputs: 2048,
             max_request_tokens: 300_000,
+            max_images: 64,
         }
     }
 }
@@ -56,6 +60,7 @@ pub fn check_request(
         _ => {}
     }
     check_dimensions(deployment, parsed.dimensions)?;
+    check_media(deployment, parsed, limits)?;
     if let Some(Truncation {
         max_tokens: Some(max_tokens),
         ..
@@ -68,6 +73,33 @@ pub fn check_request(
                 Some("truncate_prompt_tokens"),
             ));
         }
+    }
+    Ok(())
+}
+
+fn check_media(
+    deployment: &Deployment,
+    parsed: &ParsedRequest,
+    limits: &RequestLimits,
+) -> Result<(), ApiError> {
+    if let Some(video) = parsed.videos.first() {
+        return Err(ApiError::invalid(
+            "Videos are not served yet; send frames of it as images.",
+            Some(&video.param),
+        ));
+    }
+    let Some(first) = parsed.images.first() else {
+        return Ok(());
+    };
+    if !deployment.model.images {
+        let name = &deployment.card.name;
+        let message = format!("The model `{name}` takes text only; it has no part for images.");
+        return Err(ApiError::invalid(message, Some(&first.param)));
+    }
+    if let Some(beyond) = parsed.images.get(limits.max_images) {
+        let (count, limit) = (parsed.images.len(), limits.max_images);
+        let message = format!("The request has {count} images; the limit is {limit}.");
+        return Err(ApiError::invalid(message, Some(&beyond.param)));
     }
     Ok(())
 }
@@ -96,10 +128,12 @@ fn check_dimensions(deployment: &Deployment, dimensions: Option<u32>) -> Result<
     Ok(())
 }
 
-/// Tokenises, truncates and counts the rendered inputs of a request.
+/// Tokenises, truncates and counts the rendered inputs of a request, whose images have
+/// become `pixels`, in order.
 pub async fn tokenise(
     deployment: Arc<Deployment>,
     rendered: Vec<Rendered>,
+    pixels: Vec<Pixels>,
     truncate: Option<Truncation>,
     dimensions: Option<u32>,
     limits: &RequestLimits,
@@ -116,9 +150,9 @@ pub async fn tokenise(
         .map(text_len)
         .sum();
     if text_bytes <= INLINE_TEXT_BYTES {
-        return job.run(&rendered);
+        return job.run(&rendered, pixels);
     }
-    tokio::task::spawn_blocking(move || job.run(&rendered))
+    tokio::task::spawn_blocking(move || job.run(&rendered, pixels))
         .await
         .unwrap_or_else(|_| Err(ApiError::internal("The tokenizer failed on this request.")))
 }
@@ -126,7 +160,7 @@ pub async fn tokenise(
 fn text_len(segment: &RenderedSegment) -> usize {
     match segment {
         RenderedSegment::Text(text) => text.len(),
-        RenderedSegment::Tokens(_) => 0,
+        RenderedSegment::Tokens(_) | RenderedSegment::Image(_) => 0,
     }
 }
 
@@ -138,11 +172,12 @@ struct Job {
 }
 
 impl Job {
-    fn run(&self, rendered: &[Rendered]) -> Result<Vec<Sequence>, ApiError> {
+    fn run(&self, rendered: &[Rendered], pixels: Vec<Pixels>) -> Result<Vec<Sequence>, ApiError> {
+        let mut pixels = pixels.into_iter();
         let mut sequences = Vec::with_capacity(rendered.len());
         let mut total = 0;
         for (index, input) in rendered.iter().enumerate() {
-            let sequence = self.sequence(index, input)?;
+            let sequence = self.sequence(index, input, &mut pixels)?;
             total += sequence.token_ids.len();
             if total > self.max_request_tokens {
                 let message = format!(
@@ -160,7 +195,12 @@ impl Job {
         Ok(sequences)
     }
 
-    fn sequence(&self, index: usize, input: &Rendered) -> Result<Sequence, ApiError> {
+    fn sequence(
+        &self,
+        index: usize,
+        input: &Rendered,
+        pixels: &mut impl Iterator<Item = Pixels>,
+    ) -> Result<Sequence, ApiError> {
         let param = format!("input[{index}]");
         let invalid = |message: String| ApiError::invalid(message, Some(&param));
         let tokenizer = &self.deployment.tokenizer;
@@ -200,7 +240,17 @@ impl Job {
         if excluded_tokens >= tokens {
             return Err(invalid(format!("{param} has no tokens after its prompt.")));
         }
+        let images = encoded.image_starts.iter().zip(input.images());
+        let images = images
+            .zip(pixels)
+            .map(|((&start, run), pixels)| PlacedImage {
+                start: start as u32,
+                rows: run.rows,
+                columns: run.columns,
+                pixels,
+            });
         Ok(Sequence {
+            images: images.collect(),
             token_ids: encoded.token_ids,
             excluded_tokens: excluded_tokens as u32,
             dimensions: self.dimensions,
@@ -210,8 +260,10 @@ impl Job {
     fn check_vocabulary(&self, param: &str, segments: &[Segment<'_>]) -> Result<(), ApiError> {
         let vocab_size = self.deployment.model.vocab_size;
         for segment in segments {
-            let Segment::Tokens(ids) = segment else {
-                continue;
+            let ids = match segment {
+                Segment::Text(_) => continue,
+                Segment::Tokens(ids) => ids,
+                Segment::Image { token, .. } => std::slice::from_ref(token),
             };
             if let Some(at) = ids.iter().position(|&id| id >= vocab_size) {
                 return Err(ApiError::invalid(
@@ -232,5 +284,9 @@ fn segment(segment: &RenderedSegment) -> Segment<'_> {
     match segment {
         RenderedSegment::Text(text) => Segment::Text(text),
         RenderedSegment::Tokens(ids) => Segment::Tokens(ids),
+        RenderedSegment::Image(run) => Segment::Image {
+            token: run.token,
+            count: (run.rows * run.columns) as usize,
+        },
     }
 }

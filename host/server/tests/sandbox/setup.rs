@@ -118,8 +118,8 @@ pub fn batch(sequences: &[(&[u32], Option<u32>)]) -> PackedBatch {
         .iter()
         .map(|(ids, dimensions)| Sequence {
             token_ids: ids.to_vec(),
-            excluded_tokens: 0,
             dimensions: *dimensions,
+            ..Sequence::default()
         })
         .collect();
     PackedBatch::pack(&sequences)

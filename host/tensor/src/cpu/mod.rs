@@ -18,6 +18,7 @@ mod math;
 mod memory;
 mod norm;
 mod pack;
+mod pixels;
 mod pooling;
 mod portable;
 mod rotary;
@@ -36,6 +37,7 @@ pub use level::Level;
 pub(crate) use linear::{Linear, linear};
 pub(crate) use norm::{LayerNorm, RmsNorm, l2_normalize, layer_norm, rms_norm};
 pub(crate) use pack::{Format, PackedWeight};
+pub(crate) use pixels::pixels;
 pub(crate) use pooling::segment_pool;
 pub(crate) use rotary::{rotary, rotary_table};
 

@@ -1,7 +1,8 @@
-//! Slices and concatenation.
+//! Slices, concatenation and other dimensions.
 
 use super::product;
 use crate::error::{Result, bail};
+use crate::shape::Shape;
 use crate::{Context, Tensor};
 
 /// The most tensors of one [`concat`].
@@ -35,6 +36,26 @@ pub fn slice(
     ctx.charge(OP, 1)?;
     let shape = x.checked_shape().with_dim(OP, axis, length)?;
     Ok(x.view(shape, axis, start))
+}
+
+/// The same elements in the same order with other dimensions: a view, or a copy where `x` is
+/// a slice of wider rows.
+///
+/// # Errors
+/// As for all [operations](super).
+pub fn reshape(ctx: &Context, x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    const OP: &str = "reshape";
+    let shape = Shape::new(OP, shape)?;
+    if shape.elements() != x.checked_shape().elements() {
+        bail!(ShapeMismatch, "{OP}: {:?} to {shape:?}", x.shape());
+    }
+    ctx.charge(OP, product(&[shape.elements()]))?;
+    if let Some(reshaped) = x.reshaped(shape) {
+        return Ok(reshaped);
+    }
+    let mut out = ctx.allocate(OP, &shape)?;
+    x.read(out.as_mut_slice());
+    Ok(Tensor::from_buffer(out, shape))
 }
 
 /// 1 to 64 tensors one after the other along `axis`; their other dimensions are equal.

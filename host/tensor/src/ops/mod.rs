@@ -15,15 +15,17 @@ mod embedding;
 mod layout;
 mod linear;
 mod norm;
+mod pixels;
 mod pooling;
 mod rotary;
 
 pub use attention::{AttentionInput, AttentionOptions, attention};
 pub use elementwise::{Activation, activate, add, gated, mul, scale};
 pub use embedding::embedding;
-pub use layout::{concat, slice};
+pub use layout::{concat, reshape, slice};
 pub use linear::linear;
 pub use norm::{l2_normalize, layer_norm, rms_norm};
+pub use pixels::{PixelOptions, pixels};
 pub use pooling::{PoolMode, segment_pool};
 pub use rotary::{rotary, rotary_table};
 

@@ -231,9 +231,10 @@ impl Inner {
             );
         };
         let wanted_dims = wanted.dims();
-        let fits = entry.shape.len() == wanted_dims.len()
-            && entry.shape[1..] == wanted_dims[1..]
-            && (parts > 1 || entry.shape[0] == wanted_dims[0]);
+        let fits = match parts {
+            1 => is_same_or_matrix(&entry.shape, wanted_dims),
+            _ => entry.shape.len() == wanted_dims.len() && entry.shape[1..] == wanted_dims[1..],
+        };
         if !fits {
             let path = file.path().display();
             let of = if parts > 1 { "a part of " } else { "" };
@@ -243,10 +244,21 @@ impl Inner {
                 "weights: {path}: {name:?} is {found:?}, wanted {of}{wanted:?}"
             );
         }
-        self.checked_part(name, file, entry)
+        let rows = if parts == 1 {
+            wanted_dims[0]
+        } else {
+            entry.shape[0]
+        };
+        self.checked_part(name, file, entry, rows)
     }
 
-    fn checked_part(&self, name: &str, file: &Arc<TensorFile>, entry: &Entry) -> Result<Part> {
+    fn checked_part(
+        &self,
+        name: &str,
+        file: &Arc<TensorFile>,
+        entry: &Entry,
+        rows: usize,
+    ) -> Result<Part> {
         let path = file.path().display();
         let Some(dtype) = entry.weight_dtype() else {
             let found = entry.dtype;
@@ -263,7 +275,6 @@ impl Inner {
                 "weights: {path}: {name:?} has {bytes} bytes for {dtype} {shape:?}"
             );
         }
-        let rows = entry.shape[0];
         Ok(Part {
             file: file.clone(),
             range: entry.range.clone(),
@@ -288,6 +299,24 @@ impl Inner {
             out = rest;
         }
         Ok(Tensor::from_buffer(buffer, shape))
+    }
+}
+
+/// Whether `found` is `wanted`, or is taken as the matrix `wanted`: a vector as its only row,
+/// a convolution `[out, in, ..]` with all but its first dimension as one.
+fn is_same_or_matrix(found: &[usize], wanted: &[usize]) -> bool {
+    let &[rows, width] = wanted else {
+        return found == wanted;
+    };
+    match found {
+        [only] => rows == 1 && *only == width,
+        [first, rest @ ..] => {
+            let product = rest
+                .iter()
+                .try_fold(1_usize, |all, &one| all.checked_mul(one));
+            *first == rows && product == Some(width)
+        }
+        [] => false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tenon_tensor::{Account, Context, Device, SequenceLayout, Tensor, Weights};
+use tenon_tensor::{Account, Batch, Context, Device, SequenceLayout, Tensor, Weights};
 use wasmtime::Store;
 use wasmtime::component::Resource;
 
@@ -12,7 +12,7 @@ use super::state::{BackState, linker};
 use super::{ModelInfo, PoolingInfo};
 use crate::batch::{BatchOutput, PackedBatch, RowError};
 use crate::host_api::imports::tensor::Error as TensorError;
-use crate::host_api::{GuestBatch, RoleConfig, model, pooling};
+use crate::host_api::{RoleConfig, model, pooling};
 use crate::role::Role;
 use crate::sandbox::compile::Component;
 use crate::sandbox::engine::Sandbox;
@@ -36,6 +36,8 @@ pub struct Live {
     model: model::ModelRole,
     pooling: pooling::PoolingRole,
     hidden_size: u32,
+    /// Whether the model gives one row a sequence.
+    pooled: bool,
     dimensions: u32,
 }
 
@@ -161,6 +163,7 @@ impl Recipe {
             },
             weights: self.weights.clone(),
             condemned: false,
+            lists_left: 0,
         };
         let broken = |error: wasmtime::Error| self.model.refusal(reason(&error));
         let mut store = store(&self.sandbox.engine, limits, state).map_err(broken)?;
@@ -214,6 +217,7 @@ impl Recipe {
                 model,
                 pooling,
                 hidden_size,
+                pooled: model_info.pooled,
                 dimensions,
             },
             model_info,
@@ -240,12 +244,22 @@ impl Live {
         context.account.start_batch(limits.batch_op_cost);
 
         let excluded: Vec<u32> = batch.pool.iter().map(|pool| pool.excluded_tokens).collect();
-        let layout = SequenceLayout::packed(&batch.cu_seqlens, &excluded)
-            .map_err(|error| Cause::from(error).of(&recipe.model))?;
+        let input = Batch::packed(
+            batch.token_ids.clone(),
+            batch.cu_seqlens.clone(),
+            &excluded,
+            batch.images.clone(),
+        )
+        .map_err(|error| Cause::from(error).of(&recipe.model))?;
+        let layout = match self.pooled {
+            false => Ok(input.layout().clone()),
+            true => single_rows(batch.sequences()),
+        }
+        .map_err(|error| Cause::from(error).of(&recipe.model))?;
 
         let started = Instant::now();
         let hidden = self
-            .forward(recipe, batch, &layout)
+            .forward(recipe, input, layout.rows())
             .map_err(|cause| self.judge(cause).of(&recipe.model))?;
         let forward = started.elapsed();
         let mut host_time = self.store.data().guest.host_time;
@@ -277,12 +291,7 @@ impl Live {
         }
     }
 
-    fn forward(
-        &mut self,
-        recipe: &Recipe,
-        batch: &PackedBatch,
-        layout: &SequenceLayout,
-    ) -> Result<Tensor, Cause> {
+    fn forward(&mut self, recipe: &Recipe, input: Batch, rows: usize) -> Result<Tensor, Cause> {
         let (store, limits) = (&mut self.store, &*recipe.sandbox.limits);
         store.data_mut().config = recipe.model.config.clone();
         begin(
@@ -291,12 +300,7 @@ impl Live {
             &recipe.model.label,
             Budget::exclusive(limits, limits.back_time),
         );
-        let input = GuestBatch::new(
-            batch.token_ids.clone(),
-            batch.cu_seqlens.clone(),
-            layout.clone(),
-            limits.max_index_lists,
-        );
+        store.data_mut().lists_left = limits.max_index_lists;
         let input = store.data_mut().guest.table.push(input)?;
         let borrowed = Resource::new_borrow(input.rep());
         let hidden = run(self
@@ -306,7 +310,7 @@ impl Live {
         let table = &mut store.data_mut().guest.table;
         table.delete(input)?;
         let hidden = table.delete(hidden?)?;
-        let wanted = [batch.token_ids.len(), self.hidden_size as usize];
+        let wanted = [rows, self.hidden_size as usize];
         if hidden.shape() != wanted {
             let shape = hidden.shape();
             return Err(Cause::Refused(format!(
@@ -383,4 +387,10 @@ impl Live {
         table.delete(layout)?;
         Ok(table.delete(vectors?)?)
     }
+}
+
+/// Sequences of one row each: what a model gives that pools by itself.
+fn single_rows(sequences: usize) -> tenon_tensor::Result<SequenceLayout> {
+    let offsets: Vec<u32> = (0..=sequences as u32).collect();
+    SequenceLayout::packed(&offsets, &vec![0; sequences])
 }

@@ -19,6 +19,8 @@ pub struct BackState {
     pub(super) weights: Weights,
     /// Whether a quota was exceeded: the store runs no further operation.
     pub(super) condemned: bool,
+    /// Index lists that the batch may still give out.
+    pub(super) lists_left: u32,
 }
 
 impl BackState {
@@ -29,6 +31,7 @@ impl BackState {
             weights: &self.weights,
             host_time: &mut self.guest.host_time,
             condemned: &mut self.condemned,
+            lists_left: &mut self.lists_left,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tenon_preprocess::TextTokenizer;
+use tenon_preprocess::{Size, TextTokenizer};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 
@@ -53,7 +53,7 @@ pub struct RequestStore {
 impl RequestStore {
     /// Drops it once the request has gone on: wiping its memory takes about as long as what
     /// ran in it.
-    fn leave(self) {
+    pub(super) fn leave(self) {
         tokio::spawn(async move { drop(self) });
     }
 }
@@ -142,7 +142,12 @@ impl FrontBundle {
     }
 
     /// Renders the inputs of a request, in the store that parsed it, and drops that.
-    pub async fn render(&self, parsed: &mut ParsedRequest) -> Result<Vec<Rendered>, FrontError> {
+    /// `images` are the sizes of the request's images.
+    pub async fn render(
+        &self,
+        parsed: &mut ParsedRequest,
+        images: &[Size],
+    ) -> Result<Vec<Rendered>, FrontError> {
         let mut request = match parsed.store.take() {
             Some(request) => request,
             None => self.open(&self.template).await?,
@@ -152,11 +157,18 @@ impl FrontBundle {
         store.data_mut().tokenizer = self.tokenizer.clone();
         self.begin(store, &self.template);
         let inputs = std::mem::take(&mut parsed.inputs);
+        let images: Vec<_> = images
+            .iter()
+            .map(|size| template::ImageSize {
+                width: size.width,
+                height: size.height,
+            })
+            .collect();
         let run = async {
             let template = self.template.pre.instantiate_async(&mut *store).await?;
             let guest = template.tenon_embed_template();
             guest
-                .call_render(&mut *store, &inputs, &parsed.options)
+                .call_render(&mut *store, &inputs, &images, &parsed.options)
                 .await
         };
         let rendered = run.await.map_err(|error| failure(&self.template, &error))?;
@@ -166,11 +178,12 @@ impl FrontBundle {
             let what = format!("it rendered {} of {} inputs", rendered.len(), inputs.len());
             return Err(FrontError::Component(self.template.failure(what)));
         }
-        rendered
-            .into_iter()
-            .map(Rendered::try_from)
-            .collect::<Result<_, _>>()
-            .map_err(|what| FrontError::Component(self.template.failure(what.into())))
+        let rendered: Vec<Rendered> = rendered.into_iter().map(Rendered::from).collect();
+        for run in rendered.iter().flat_map(Rendered::images) {
+            run.check(images.len())
+                .map_err(|what| FrontError::Component(self.template.failure(what)))?;
+        }
+        Ok(rendered)
     }
 
     /// Writes an answer of one vector a row, in a fresh store. All rows have one length.

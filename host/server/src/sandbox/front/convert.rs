@@ -1,10 +1,11 @@
 //! What goes into the front half and what comes out of it, in the host's own types.
 
 use bytes::Bytes;
+use tenon_preprocess::{Crop, Size};
 
 use crate::error::ApiError;
-use crate::host_api::request_parser::EmbedRequest;
 use crate::host_api::request_parser::types;
+use crate::host_api::request_parser::{self, EmbedRequest};
 use crate::host_api::{response_encoder, template};
 use crate::sandbox::failure::clip;
 
@@ -32,6 +33,36 @@ pub struct Truncation {
     pub side: TruncationSide,
 }
 
+/// Where an image or a video comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Media {
+    /// A URL, not looked at yet.
+    Url(String),
+    /// The encoded file.
+    Bytes(Bytes),
+}
+
+/// An image or a video of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaSource {
+    /// Its bytes, or where they lie.
+    pub media: Media,
+    /// The request field that it stands in.
+    pub param: String,
+}
+
+impl From<request_parser::MediaSource> for MediaSource {
+    fn from(source: request_parser::MediaSource) -> Self {
+        Self {
+            media: match source.media {
+                types::Media::Url(url) => Media::Url(url),
+                types::Media::Bytes(bytes) => Media::Bytes(bytes.into()),
+            },
+            param: clip(&source.param, MAX_LABEL_BYTES),
+        }
+    }
+}
+
 /// A request as its parser read it.
 pub struct ParsedRequest {
     /// The model's name, if the caller gave one.
@@ -48,12 +79,23 @@ pub struct ParsedRequest {
     pub request_id: Option<String>,
     /// For the response-encoder.
     pub state: Vec<u8>,
+    /// The images that its inputs name.
+    pub images: Vec<MediaSource>,
+    /// The videos that its inputs name.
+    pub videos: Vec<MediaSource>,
     pub(super) inputs: Vec<types::EmbedInput>,
     pub(super) options: template::RenderOptions,
     pub(super) store: Option<super::bundle::RequestStore>,
 }
 
 impl ParsedRequest {
+    /// Gives its store up; rendering takes a fresh one.
+    pub fn leave(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.leave();
+        }
+    }
+
     pub(super) fn new(request: EmbedRequest, store: super::bundle::RequestStore) -> Self {
         Self {
             model: request.model,
@@ -69,6 +111,8 @@ impl ParsedRequest {
             priority: request.priority,
             request_id: request.request_id,
             state: request.state,
+            images: request.images.into_iter().map(MediaSource::from).collect(),
+            videos: request.videos.into_iter().map(MediaSource::from).collect(),
             inputs: request.inputs,
             options: template::RenderOptions {
                 prompt_name: request.prompt_name,
@@ -88,6 +132,82 @@ pub enum RenderedSegment {
     Text(String),
     /// Token ids.
     Tokens(Vec<u32>),
+    /// An image.
+    Image(ImageRun),
+}
+
+/// An image as the model is to see it, and its placeholders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageRun {
+    /// Which image, counted over the request.
+    pub image: usize,
+    /// What it is resized to.
+    pub resize: Size,
+    /// What is kept of it after that.
+    pub crop: Crop,
+    /// Id of the placeholder token.
+    pub token: u32,
+    /// Rows of placeholders.
+    pub rows: u32,
+    /// Placeholders in a row.
+    pub columns: u32,
+}
+
+impl ImageRun {
+    /// The most placeholders of an image.
+    const MAX_PLACEHOLDERS: u32 = 1 << 16;
+
+    /// Refuses what cannot be done with one of `images` images.
+    pub(super) fn check(&self, images: usize) -> Result<(), String> {
+        let Self {
+            image,
+            resize,
+            crop,
+            rows,
+            columns,
+            ..
+        } = self;
+        if *image >= images {
+            return Err(format!("it rendered image {image} of {images}"));
+        }
+        let within = |start: u32, length: u32, whole: u32| {
+            length > 0 && start.checked_add(length).is_some_and(|end| end <= whole)
+        };
+        if !within(crop.left, crop.width, resize.width)
+            || !within(crop.top, crop.height, resize.height)
+        {
+            return Err(format!("it rendered {crop:?} of an image of {resize:?}"));
+        }
+        let placeholders = rows.checked_mul(*columns);
+        if !placeholders.is_some_and(|count| (1..=Self::MAX_PLACEHOLDERS).contains(&count)) {
+            let limit = Self::MAX_PLACEHOLDERS;
+            return Err(format!(
+                "it rendered {rows} x {columns} placeholders for an image, not 1 to {limit}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl From<template::ImageRun> for ImageRun {
+    fn from(run: template::ImageRun) -> Self {
+        Self {
+            image: run.image as usize,
+            resize: Size {
+                width: run.resize.width,
+                height: run.resize.height,
+            },
+            crop: Crop {
+                left: run.crop.left,
+                top: run.crop.top,
+                width: run.crop.size.width,
+                height: run.crop.size.height,
+            },
+            token: run.token,
+            rows: run.rows,
+            columns: run.columns,
+        }
+    }
 }
 
 /// One rendered input.
@@ -101,22 +221,28 @@ pub struct Rendered {
     pub excluded_prompt: Option<String>,
 }
 
-impl TryFrom<template::Rendered> for Rendered {
-    type Error = &'static str;
+impl Rendered {
+    /// Its images, in order.
+    pub fn images(&self) -> impl Iterator<Item = &ImageRun> {
+        self.segments.iter().filter_map(|segment| match segment {
+            RenderedSegment::Image(run) => Some(run),
+            RenderedSegment::Text(_) | RenderedSegment::Tokens(_) => None,
+        })
+    }
+}
 
-    fn try_from(rendered: template::Rendered) -> Result<Self, Self::Error> {
+impl From<template::Rendered> for Rendered {
+    fn from(rendered: template::Rendered) -> Self {
         let segments = rendered.segments.into_iter().map(|segment| match segment {
-            template::Segment::Text(text) => Ok(RenderedSegment::Text(text)),
-            template::Segment::Tokens(ids) => Ok(RenderedSegment::Tokens(ids)),
-            template::Segment::Image(_) => {
-                Err("it rendered an image, which no model here takes yet")
-            }
+            template::Segment::Text(text) => RenderedSegment::Text(text),
+            template::Segment::Tokens(ids) => RenderedSegment::Tokens(ids),
+            template::Segment::Image(run) => RenderedSegment::Image(run.into()),
         });
-        Ok(Self {
-            segments: segments.collect::<Result<_, _>>()?,
+        Self {
+            segments: segments.collect(),
             add_special_tokens: rendered.add_special_tokens,
             excluded_prompt: rendered.excluded_prompt,
-        })
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which layers see all tokens, and which those within a window.
 
-use tenon_sdk::checkpoint::CheckpointConfig;
+use crate::checkpoint::CheckpointConfig;
 
-use crate::family::Family;
+use super::family::Family;
 
 /// What transformers takes where `config.json` has no `sliding_window`.
 const DEFAULT_WINDOW: u32 = 4096;
@@ -52,7 +52,7 @@ impl LayerTypes {
                 let slides = size.map_or(LayerType::Full, |_| LayerType::Sliding);
                 all(slides, layers)
             }
-            Family::Qwen2 | Family::Qwen3 => match listed(config, layers)? {
+            Family::Qwen2 | Family::Qwen2Vl | Family::Qwen3 => match listed(config, layers)? {
                 Some(types) => types,
                 None => {
                     let first = config.count_or("max_window_layers", 28)?;
@@ -95,7 +95,9 @@ fn sliding_window(config: &CheckpointConfig, family: Family) -> Result<Option<u3
     let in_use = match family {
         Family::Llama => false,
         Family::Mistral | Family::Gemma3 => true,
-        Family::Qwen2 | Family::Qwen3 => config.flag_or("use_sliding_window", false)?,
+        Family::Qwen2 | Family::Qwen2Vl | Family::Qwen3 => {
+            config.flag_or("use_sliding_window", false)?
+        }
     };
     match in_use && !config.is_null(key) {
         true => config.size_or(key, DEFAULT_WINDOW).map(Some),

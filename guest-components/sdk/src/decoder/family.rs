@@ -1,12 +1,14 @@
 //! The families, and what sets one apart that its `config.json` does not say.
 
-use tenon_sdk::checkpoint::CheckpointConfig;
+use crate::checkpoint::CheckpointConfig;
 
 /// A family of decoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// Qwen2, Qwen2.5
     Qwen2,
+    /// The text model of Qwen2-VL
+    Qwen2Vl,
     /// Qwen3
     Qwen3,
     /// Mistral
@@ -18,11 +20,13 @@ pub enum Family {
 }
 
 impl Family {
-    const MODEL_TYPES: [(&str, Self); 5] = [
+    const MODEL_TYPES: [(&str, Self); 7] = [
         ("gemma3_text", Self::Gemma3),
         ("llama", Self::Llama),
         ("mistral", Self::Mistral),
         ("qwen2", Self::Qwen2),
+        ("qwen2_vl", Self::Qwen2Vl),
+        ("qwen2_vl_text", Self::Qwen2Vl),
         ("qwen3", Self::Qwen3),
     ];
 
@@ -46,7 +50,7 @@ impl Family {
     /// Whether the projections of attention have biases: to queries, keys and values, and back.
     pub fn attention_biases(self, config: &CheckpointConfig) -> Result<(bool, bool), String> {
         match self {
-            Self::Qwen2 => Ok((true, false)),
+            Self::Qwen2 | Self::Qwen2Vl => Ok((true, false)),
             Self::Mistral => Ok((false, false)),
             Self::Qwen3 | Self::Llama | Self::Gemma3 => {
                 let bias = config.flag_or("attention_bias", false)?;
@@ -59,7 +63,7 @@ impl Family {
     pub fn mlp_bias(self, config: &CheckpointConfig) -> Result<bool, String> {
         match self {
             Self::Llama => config.flag_or("mlp_bias", false),
-            Self::Qwen2 | Self::Qwen3 | Self::Mistral | Self::Gemma3 => Ok(false),
+            Self::Qwen2 | Self::Qwen2Vl | Self::Qwen3 | Self::Mistral | Self::Gemma3 => Ok(false),
         }
     }
 
@@ -71,7 +75,7 @@ impl Family {
                 let bidirectional = config.flag_or("use_bidirectional_attention", false)?;
                 Ok(!bidirectional)
             }
-            Self::Qwen2 | Self::Qwen3 | Self::Mistral | Self::Llama => {
+            Self::Qwen2 | Self::Qwen2Vl | Self::Qwen3 | Self::Mistral | Self::Llama => {
                 config.flag_or("is_causal", true)
             }
         }
@@ -90,7 +94,9 @@ impl Family {
     /// The width of a head.
     pub fn head_dim(self, config: &CheckpointConfig, heads: u32) -> Result<u32, String> {
         match self {
-            Self::Qwen2 | Self::Mistral | Self::Llama if config.get("head_dim").is_none() => {
+            Self::Qwen2 | Self::Qwen2Vl | Self::Mistral | Self::Llama
+                if config.get("head_dim").is_none() =>
+            {
                 let (hidden, _) = config.width_and_heads("hidden_size", "num_attention_heads")?;
                 Ok(hidden / heads)
             }

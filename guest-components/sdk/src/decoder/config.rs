@@ -1,13 +1,13 @@
 //! What the graph needs of a decoder checkpoint's `config.json`: one description for every
 //! family.
 
-use tenon_sdk::checkpoint::{CheckpointConfig, Weights};
-use tenon_sdk::layers::RmsNorm;
-use tenon_sdk::tensor::Activation;
+use crate::checkpoint::{CheckpointConfig, Weights};
+use crate::layers::RmsNorm;
+use crate::tensor::Activation;
 
-use crate::family::Family;
-use crate::layer_types::{LayerType, LayerTypes};
-use crate::rope::Rope;
+use super::family::Family;
+use super::layer_types::{LayerType, LayerTypes};
+use super::rope::{Rope, mrope_section};
 
 /// The most layers; the deepest known decoders have some 130.
 const MAX_LAYERS: u32 = 4096;
@@ -46,6 +46,9 @@ pub struct DecoderConfig {
     pub scales_embeddings: bool,
     /// The function of the feed-forward part's gate.
     pub activation: Activation,
+    /// How many of a head's frequencies turn with each axis of an image, where positions have
+    /// axes.
+    pub mrope_section: Option<[u32; 3]>,
     /// What sets layers apart from each other.
     pub layers: Vec<LayerConfig>,
     norm_eps: f32,
@@ -118,6 +121,10 @@ impl DecoderConfig {
                 true => "hidden_activation",
                 false => "hidden_act",
             })?,
+            mrope_section: match family {
+                Family::Qwen2Vl => Some(mrope_section(config, head_dim)?),
+                _ => None,
+            },
             layers: layers(config, family, causal)?,
             norm_eps: config.eps("rms_norm_eps")?,
             norm_weight_offset: if is_gemma { 1.0 } else { 0.0 },
@@ -145,7 +152,7 @@ fn layers(
     let layer = |layer_type: LayerType| {
         let rope = match family {
             Family::Gemma3 => Rope::of_layer_type(config, layer_type)?,
-            _ => Rope::shared(config)?,
+            _ => Rope::shared(config, family)?,
         };
         let window = (layer_type == LayerType::Sliding).then_some(window);
         Ok(LayerConfig { window, rope })
@@ -223,7 +230,7 @@ mod tests {
         refused(
             "qwen3_moe",
             "",
-            r#"model_type is "qwen3_moe"; supported are gemma3_text, llama, mistral, qwen2, qwen3"#,
+            r#"model_type is "qwen3_moe"; supported are gemma3_text, llama, mistral, qwen2, qwen2_vl, qwen2_vl_text, qwen3"#,
         );
         refused(
             "qwen3",

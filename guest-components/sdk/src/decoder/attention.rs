@@ -1,12 +1,10 @@
 //! Self-attention with rotary positions and shared key and value heads.
 
-use tenon_sdk::checkpoint::Weights;
-use tenon_sdk::layers::{Linear, RmsNorm};
-use tenon_sdk::tensor::{
-    self, Activation, AttentionInput, AttentionOptions, Error, Layout, Tensor,
-};
+use crate::checkpoint::Weights;
+use crate::layers::{Linear, RmsNorm};
+use crate::tensor::{self, Activation, AttentionInput, AttentionOptions, Error, Layout, Tensor};
 
-use crate::config::DecoderConfig;
+use super::config::DecoderConfig;
 
 /// The attention of a layer.
 pub struct Attention {

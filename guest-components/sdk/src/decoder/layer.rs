@@ -1,12 +1,12 @@
 //! One decoder layer: attention and a gated feed-forward part, each with a norm before it.
 
-use tenon_sdk::checkpoint::Weights;
-use tenon_sdk::layers::{Linear, RmsNorm};
-use tenon_sdk::rotary_encoder::GatedMlp;
-use tenon_sdk::tensor::{self, Error, Layout, Tensor};
+use crate::checkpoint::Weights;
+use crate::layers::{Linear, RmsNorm};
+use crate::rotary_encoder::GatedMlp;
+use crate::tensor::{self, Error, Layout, Tensor};
 
-use crate::attention::Attention;
-use crate::config::DecoderConfig;
+use super::attention::Attention;
+use super::config::DecoderConfig;
 
 /// A decoder layer.
 pub struct DecoderLayer {

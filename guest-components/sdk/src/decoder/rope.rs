@@ -2,10 +2,11 @@
 
 use std::f64::consts::TAU;
 
-use tenon_sdk::checkpoint::CheckpointConfig;
-use tenon_sdk::rotary;
+use crate::checkpoint::CheckpointConfig;
+use crate::rotary;
 
-use crate::layer_types::LayerType;
+use super::family::Family;
+use super::layer_types::LayerType;
 
 /// The base of the frequencies where `config.json` names none.
 const DEFAULT_THETA: f32 = 10_000.0;
@@ -39,13 +40,13 @@ enum Scaling {
 
 impl Rope {
     /// The one that all layers share.
-    pub fn shared(config: &CheckpointConfig) -> Result<Self, String> {
+    pub fn shared(config: &CheckpointConfig, family: Family) -> Result<Self, String> {
         let settings = config.section(spelling(config)?)?;
         for layer_type in [LayerType::Full, LayerType::Sliding] {
             settings.require(layer_type.name(), ())?;
         }
         let theta = config.positive_or("rope_theta", DEFAULT_THETA)?;
-        Self::read(config, &settings, theta)
+        Self::read(config, &settings, theta, family)
     }
 
     /// That of one type of layers, where each type has its own (Gemma 3).
@@ -64,10 +65,10 @@ impl Rope {
                         "config.json: rope_parameters.{name} is missing, wanted an object"
                     ));
                 }
-                Self::read(config, &settings.section(name)?, theta)
+                Self::read(config, &settings.section(name)?, theta, Family::Gemma3)
             }
             // The old spelling scales full layers only.
-            (true, _, LayerType::Full) => Self::read(config, &settings, theta),
+            (true, _, LayerType::Full) => Self::read(config, &settings, theta, Family::Gemma3),
             _ => Ok(Self {
                 theta,
                 scaling: Scaling::None,
@@ -86,14 +87,49 @@ impl Rope {
         config: &CheckpointConfig,
         settings: &CheckpointConfig,
         theta: f32,
+        family: Family,
     ) -> Result<Self, String> {
         config.require("partial_rotary_factor", 1)?;
         settings.require("partial_rotary_factor", 1)?;
-        settings.require("mrope_section", ())?;
+        let scaling = match family {
+            // Its positions have axes; their frequencies are not scaled.
+            Family::Qwen2Vl if settings.get("type") == Some(&"mrope".into()) => Scaling::None,
+            Family::Qwen2Vl => Scaling::read(config, settings)?,
+            _ => {
+                settings.require("mrope_section", ())?;
+                Scaling::read(config, settings)?
+            }
+        };
         Ok(Self {
             theta: settings.positive_or("rope_theta", theta)?,
-            scaling: Scaling::read(config, settings)?,
+            scaling,
         })
+    }
+}
+
+/// How many of a head's frequencies turn with each axis of an image.
+pub fn mrope_section(config: &CheckpointConfig, head_dim: u32) -> Result<[u32; 3], String> {
+    let settings = config.section(spelling(config)?)?;
+    let key = "mrope_section";
+    let counts = settings.get(key).and_then(|value| {
+        let counts = value
+            .as_array()?
+            .iter()
+            .map(|count| u32::try_from(count.as_u64()?).ok());
+        <[u32; 3]>::try_from(counts.collect::<Option<Vec<_>>>()?).ok()
+    });
+    let sum = |counts: &[u32; 3]| {
+        counts
+            .iter()
+            .try_fold(0_u32, |sum, &it| sum.checked_add(it))
+    };
+    match counts {
+        Some(counts) if !counts.contains(&0) && sum(&counts) == Some(head_dim / 2) => Ok(counts),
+        _ => Err(format!(
+            "config.json: {key} is {}, wanted three counts of together {}",
+            settings.get(key).unwrap_or(&serde_json::Value::Null),
+            head_dim / 2
+        )),
     }
 }
 
@@ -181,7 +217,7 @@ mod tests {
     use super::*;
 
     fn shared(text: &str) -> Result<Rope, String> {
-        Rope::shared(&CheckpointConfig::parse(text)?)
+        Rope::shared(&CheckpointConfig::parse(text)?, Family::Llama)
     }
 
     fn close(rope: Rope, wanted: [f32; 8]) {
