@@ -6,15 +6,18 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Packages of the workspace. A component's built-in name is its package's without the role.
-const COMPONENTS: [&str; 9] = [
+const COMPONENTS: [&str; 12] = [
     "api-openai",
     "template-plain",
+    "template-clip",
     "template-jinja",
     "template-gme-qwen2-vl",
     "model-bert",
     "model-nomic",
     "model-modernbert",
     "model-decoder",
+    "model-clip",
+    "model-qwen2-vl",
     "pooling-standard",
 ];
 

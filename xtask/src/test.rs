@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::steps::{GUEST_TARGET, binary, cargo, guest_target, root, step};
 
 /// The crates that are compiled to components.
-const GUESTS: [&str; 9] = [
+const GUESTS: [&str; 12] = [
     "api-openai",
     "template-plain",
     "template-jinja",
@@ -16,6 +16,9 @@ const GUESTS: [&str; 9] = [
     "model-nomic",
     "model-modernbert",
     "model-decoder",
+    "model-clip",
+    "model-qwen2-vl",
+    "template-clip",
     "pooling-standard",
 ];
 /// The hub id of the default model.

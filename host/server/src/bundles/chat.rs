@@ -11,7 +11,7 @@ use crate::role::Role;
 /// The built-in component that runs templates written in Jinja.
 const JINJA: &str = "jinja";
 /// The built-in components of the role template.
-const BUILTIN: [&str; 3] = ["plain", JINJA, "gme-qwen2-vl"];
+const BUILTIN: [&str; 4] = ["plain", JINJA, "clip", "gme-qwen2-vl"];
 
 /// The file that newer checkpoints keep their template in.
 const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -80,7 +80,8 @@ impl Bundle {
                 // What a folder is derived with.
                 "plain" => {}
                 JINJA => self.role_config.template = settings(&self.weights_dir)?,
-                _ => self.role_config.template = json!({}),
+                // Templates with images are told what the model is told of them.
+                _ => self.role_config.template = self.role_config.model.clone(),
             }
         }
         *self.roles.get_mut(role) = source;

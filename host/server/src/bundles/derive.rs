@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::pooling::Chain;
 use super::text::{Prompts, TransformerSettings};
+use crate::role::Role;
+
 use super::{Bundle, BundleError, ComponentSource, PerRole, ServedDtype, json as files};
 
 /// Architectures, and the built-in component that computes each.
@@ -35,6 +37,9 @@ const ARCHITECTURES: &[(&str, &str)] = &[
     ("Qwen2ForCausalLM", "decoder"),
     ("Qwen3Model", "decoder"),
     ("Qwen3ForCausalLM", "decoder"),
+    ("CLIPModel", "clip"),
+    ("Qwen2VLModel", "qwen2-vl"),
+    ("Qwen2VLForConditionalGeneration", "qwen2-vl"),
 ];
 
 /// Model types, for a checkpoint that names no architecture.
@@ -51,7 +56,32 @@ const MODEL_TYPES: &[(&str, &str)] = &[
     ("mistral", "decoder"),
     ("qwen2", "decoder"),
     ("qwen3", "decoder"),
+    ("clip", "clip"),
+    ("qwen2_vl", "qwen2-vl"),
 ];
+
+/// How a model component is served where the folder does not say it.
+struct Defaults {
+    template: &'static str,
+    /// None: as sentence-transformers does for any other model.
+    pooling: Option<&'static str>,
+    normalize: bool,
+}
+
+impl Defaults {
+    fn of(component: &str) -> Self {
+        let (template, pooling, normalize) = match component {
+            "clip" => ("clip", Some("cls"), true),
+            "qwen2-vl" => ("gme-qwen2-vl", Some("lasttoken"), true),
+            _ => ("plain", None, false),
+        };
+        Self {
+            template,
+            pooling,
+            normalize,
+        }
+    }
+}
 
 /// Reads what the folder says of itself. `name` is what it is served as; by default the
 /// folder's own name.
@@ -60,33 +90,34 @@ pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleEr
         return Err(BundleError::new(dir, "there is no such folder"));
     }
     let chain = Chain::read(dir)?;
-    if let Some(chain) = &chain
-        && !chain.transformer.is_empty()
-    {
-        let path = dir.join("modules.json");
-        let what = format!(
-            "the Transformer module lies in {:?}; only the folder itself is supported",
-            chain.transformer
-        );
-        return Err(BundleError::new(&path, what));
-    }
+    // Early checkpoints keep the transformer in a folder of its own.
+    let top = dir;
+    let dir = &match &chain {
+        Some(chain) => top.join(&chain.transformer),
+        None => top.to_owned(),
+    };
     let config_path = dir.join("config.json");
     let checkpoint_config = files::read_text(&config_path)?;
     let config: Map<String, Value> = serde_json::from_str(&checkpoint_config)
         .map_err(|error| BundleError::new(&config_path, error))?;
     let component = component(&config).map_err(|what| BundleError::new(&config_path, what))?;
-    let chain = chain.unwrap_or_else(|| Chain::pooled(default_pooling(&config)));
+    let defaults = Defaults::of(component);
+    let chain = chain.unwrap_or_else(|| {
+        let mode = defaults.pooling.unwrap_or_else(|| default_pooling(&config));
+        Chain::pooled(mode, defaults.normalize)
+    });
+    let preprocessor = preprocessor(dir)?;
     let matryoshka = matryoshka(&config).map_err(|what| BundleError::new(&config_path, what))?;
 
     let transformer = TransformerSettings::read(dir)?;
-    let prompts = Prompts::read(dir)?;
+    let prompts = Prompts::read(top)?;
     let name = match name {
         Some(name) => name.to_owned(),
-        None => own_name(dir)?,
+        None => own_name(top)?,
     };
     let builtin = |name: &str| ComponentSource::Builtin(name.into());
     let dtype = config.get("dtype").or_else(|| config.get("torch_dtype"));
-    Ok(Bundle {
+    let mut bundle = Bundle {
         name,
         aliases: Vec::new(),
         weights_dir: dir.to_owned(),
@@ -105,7 +136,7 @@ pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleEr
                 "default_prompt_name": prompts.default_prompt_name,
                 "include_prompt": chain.include_prompt,
             }),
-            model: json!({}),
+            model: preprocessor,
             pooling: json!({
                 "modules": chain.modules,
                 "matryoshka": matryoshka.is_some(),
@@ -117,7 +148,11 @@ pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleEr
         max_tokens: transformer.max_seq_length,
         lowercase: transformer.do_lower_case,
         checkpoint_config,
-    })
+    };
+    if defaults.template != "plain" {
+        bundle.replace(Role::Template, builtin(defaults.template))?;
+    }
+    Ok(bundle)
 }
 
 fn component(config: &Map<String, Value>) -> Result<&'static str, String> {
@@ -148,6 +183,28 @@ fn component(config: &Map<String, Value>) -> Result<&'static str, String> {
             .ok_or_else(|| format!("model_type is {kind}; supported are {}", known(MODEL_TYPES))),
         None => Err("it names neither architectures nor model_type".into()),
     }
+}
+
+/// What the components of a model with images are told of `preprocessor_config.json`, or of
+/// the newer file that holds it.
+fn preprocessor(dir: &Path) -> Result<Value, BundleError> {
+    for (file, key) in [
+        ("preprocessor_config.json", None),
+        ("processor_config.json", Some("image_processor")),
+    ] {
+        let path = dir.join(file);
+        if !path.exists() {
+            continue;
+        }
+        let mut settings = Value::Object(files::read_object(&path)?);
+        if let Some(key) = key {
+            settings = settings[key].take();
+        }
+        if settings.is_object() {
+            return Ok(json!({"preprocessor": settings}));
+        }
+    }
+    Ok(json!({}))
 }
 
 /// The first architecture, where the checkpoint names one.

@@ -40,12 +40,16 @@ struct Module {
 }
 
 impl Chain {
-    /// The chain of a folder without modules.json: pooling in this mode and nothing else, as
-    /// sentence-transformers has it.
-    pub fn pooled(mode: &str) -> Self {
+    /// The chain of a folder without modules.json: pooling in this mode, and L2 where
+    /// `normalize` is set.
+    pub fn pooled(mode: &str, normalize: bool) -> Self {
+        let mut modules = vec![json!({"type": "pooling", "modes": [mode]})];
+        if normalize {
+            modules.push(json!({"type": "normalize"}));
+        }
         Self {
             transformer: String::new(),
-            modules: vec![json!({"type": "pooling", "modes": [mode]})],
+            modules,
             include_prompt: true,
         }
     }
@@ -74,10 +78,22 @@ impl Chain {
             let folder = dir.join(checked(&module.path).map_err(refuse)?);
             match name {
                 Some("Transformer") if index == 0 => chain.transformer = module.path.clone(),
+                // It gives one row a text or image: there is no choice of a pooling.
+                Some("CLIPModel") if index == 0 => {
+                    chain.transformer = module.path.clone();
+                    chain
+                        .modules
+                        .push(json!({"type": "pooling", "modes": ["cls"]}));
+                }
                 Some("Pooling") => {
                     let (pooling, include_prompt) = pooling(&folder.join("config.json"))?;
                     chain.modules.push(pooling);
                     chain.include_prompt = include_prompt;
+                }
+                Some("Dense") if !chain.transformer.is_empty() => {
+                    let what = "a Dense module beside a transformer in a folder of its own is \
+                        not supported";
+                    return Err(refuse(what.to_owned()));
                 }
                 Some("Dense") => {
                     chain
@@ -87,8 +103,8 @@ impl Chain {
                 Some("Normalize") => chain.modules.push(json!({"type": "normalize"})),
                 _ => {
                     return Err(refuse(format!(
-                        "module {index} is of type {:?}; supported are Transformer (first), \
-                         Pooling, Dense and Normalize of sentence_transformers",
+                        "module {index} is of type {:?}; supported are Transformer or \
+                         CLIPModel (first), Pooling, Dense and Normalize of sentence_transformers",
                         module.kind
                     )));
                 }
