@@ -218,7 +218,7 @@ impl Native {
             add_special_tokens: request.add_special_tokens,
         };
         let rendered = enter(self.template.clone(), || {
-            Plain::render(request.inputs, options)
+            Plain::render(request.inputs, Vec::new(), options)
         })
         .map_err(refused)?;
         let mut sequences = Vec::new();
