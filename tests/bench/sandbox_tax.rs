@@ -15,11 +15,12 @@ use tenon::app::Loader;
 use tenon::batch::{BatchOutput, ExecuteError, Executor, PackedBatch, Sequence};
 use tenon::bundles::Bundle;
 use tenon::http::service::{Call, EmbedService as _};
+use tenon::media::Fetcher;
 use tenon::observability::Metrics;
 use tenon::sandbox::{Sandbox, SandboxLimits};
 use tenon::scheduler::{Scheduler, SchedulerOptions, Unobserved};
-use tenon::service::{RequestLimits, Service};
-use tenon_preprocess::{Segment as TextSegment, TextTokenizer};
+use tenon::service::{ImageReader, RequestLimits, Service};
+use tenon_preprocess::{ImageLimits, Segment as TextSegment, TextTokenizer};
 use tenon_sdk::native::{Batch, Environment, enter};
 use tenon_sdk::request_parser::Guest as _;
 use tenon_sdk::response_encoder::{
@@ -143,6 +144,7 @@ fn sandboxed(bundle: &Bundle, device: &Device, options: &SchedulerOptions) -> Re
     Service::new(
         vec![Arc::new(loader.deploy(bundle)?)],
         RequestLimits::default(),
+        ImageReader::new(Fetcher, ImageLimits::default(), 1),
     )
 }
 

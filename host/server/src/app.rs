@@ -84,7 +84,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let service = Arc::new(Service::new(
         deployments,
         RequestLimits::default(),
-        ImageReader::new(Fetcher, ImageLimits { max_pixels: 1 }, device.threads()),
+        ImageReader::new(Fetcher, ImageLimits::default(), device.threads()),
     )?);
     lifecycle.ready(service.clone());
     eprintln!(
