@@ -122,7 +122,9 @@ pub struct Bundle {
     pub name: String,
     /// Further names that reach it.
     pub aliases: Vec<String>,
-    /// The checkpoint's folder.
+    /// The folder that it was derived from.
+    pub folder: PathBuf,
+    /// The folder of the transformer: of weights, `config.json` and tokenizer.
     pub weights_dir: PathBuf,
     /// The dtype to serve in.
     pub dtype: ServedDtype,

@@ -40,13 +40,11 @@ struct Module {
 }
 
 impl Chain {
-    /// The chain of a folder without modules.json: pooling in this mode, and L2 where
-    /// `normalize` is set.
-    pub fn pooled(mode: &str, normalize: bool) -> Self {
+    /// The chain of a folder without modules.json: pooling in this mode, and division by the
+    /// vector's length where the model's vectors are `normalized`.
+    pub fn pooled(mode: &str, normalized: bool) -> Self {
         let mut modules = vec![json!({"type": "pooling", "modes": [mode]})];
-        if normalize {
-            modules.push(json!({"type": "normalize"}));
-        }
+        modules.extend(normalized.then(|| json!({"type": "normalize"})));
         Self {
             transformer: String::new(),
             modules,
@@ -239,4 +237,19 @@ fn dense(path: &Path, folder: &str) -> Result<Value, BundleError> {
         "type": "dense", "path": folder, "in_features": dense.in_features,
         "out_features": dense.out_features, "bias": dense.bias, "activation": activation,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::builtin::COMPONENTS, MODES};
+
+    #[test]
+    fn the_modes_that_models_are_pooled_with_by_default_are_known() {
+        for component in COMPONENTS {
+            if let Some(mode) = component.model.pooling {
+                let known = MODES.iter().any(|(_, name)| *name == mode);
+                assert!(known, "{}: {mode}", component.name);
+            }
+        }
+    }
 }

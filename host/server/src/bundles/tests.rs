@@ -245,6 +245,33 @@ fn a_manifest_replaces_what_it_names() {
     assert_eq!(bundle.role_config.pooling["modules"][0]["type"], "pooling");
 }
 
+#[test]
+fn a_model_that_a_manifest_names_may_compute_what_nobody_knows() {
+    let unknown = json!({"architectures": ["NoSuchModel"], "model_type": "no-such"});
+    let dir = folder(&[("config.json", unknown)]);
+    let manifest = dir.path().join("bundle.toml");
+    let open_with = |roles: &str| {
+        let text = format!("name = \"n\"\nweights = \".\"\n[roles]\n{roles}\n");
+        fs::write(&manifest, text).unwrap();
+        open(&manifest).map_err(|error| error.to_string())
+    };
+    let bundle = open_with("model = \"./m.wasm\"").unwrap();
+    let model = ComponentSource::File(dir.path().join("m.wasm"));
+    assert_eq!(bundle.roles.model, model);
+    assert_eq!(
+        bundle.role_config.pooling["modules"],
+        json!([{"type": "pooling", "modes": ["mean"]}])
+    );
+    let bundle = open_with("model = \"builtin:bert\"").unwrap();
+    assert_eq!(bundle.roles.model, ComponentSource::Builtin("bert".into()));
+    let said = open_with("pooling = \"./p.wasm\"").unwrap_err();
+    assert!(said.contains("NoSuchModel"), "{said}");
+    let said = open_with("model = \"builtin:plain\"").unwrap_err();
+    for word in ["roles.model", "builtin:plain", "bert, decoder"] {
+        assert!(said.contains(word), "{word:?} is not in {said:?}");
+    }
+}
+
 /// The settings of the template after `--chat-template NAME`, or what is wrong with it.
 fn chat_template(files: &[(&str, Value)], name: &str) -> Result<(ComponentSource, Value), String> {
     let dir = folder(files);
@@ -318,7 +345,7 @@ fn a_chat_template_that_is_missing_or_odd_is_named() {
     refused(
         json!({}),
         "no-such",
-        &["no-such", "neither a file", "plain, jinja, gme-qwen2-vl"],
+        &["no-such", "no such file", "gme-qwen2-vl, jinja, plain"],
     );
     refused(
         json!({}),

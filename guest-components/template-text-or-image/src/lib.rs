@@ -11,9 +11,9 @@ use tenon_sdk::types::{ApiError, EmbedInput, Message, Part};
 const PLACEHOLDER: u32 = 0;
 
 /// The component.
-pub struct Clip;
+pub struct TextOrImage;
 
-impl Guest for Clip {
+impl Guest for TextOrImage {
     fn render(
         inputs: Vec<EmbedInput>,
         images: Vec<ImageSize>,
@@ -134,7 +134,7 @@ impl Frame {
     }
 }
 
-tenon_sdk::export_template!(Clip);
+tenon_sdk::export_template!(TextOrImage);
 
 #[cfg(test)]
 mod tests {
