@@ -1,4 +1,7 @@
 //! JPEG in grey, colour and CMYK, baseline and progressive.
+//!
+//! Decoders round in their own ways, so that this one is not to the bit that of Pillow. It is
+//! the one that is written in safe code throughout, stays on its thread and bounds its passes.
 
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
@@ -37,8 +40,11 @@ pub fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<(Image, Orientation)
             });
         }
     };
-    // Headers may hold what the standard does not know, but pixels must be there to the last:
-    // else the decoder would fill in grey.
+    if !is_ended(bytes) {
+        return Err(damaged("it ends early"));
+    }
+    // Headers may hold what the standard does not know, but pixels must be there: else the
+    // decoder would fill in grey.
     let options = decoder.options().set_strict_mode(true);
     decoder.set_options(options.jpeg_set_out_colorspace(decoded));
     let mut pixels = vec![0; size.pixels() as usize * decoded.num_components()];
@@ -49,6 +55,23 @@ pub fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<(Image, Orientation)
         _ => rgb_from_inks(pixels, |inks| inks),
     };
     Ok((Image { size, rgb }, orientation))
+}
+
+/// Whether the end is marked somewhere after the pixels start. The decoder misses it where the
+/// last row of blocks is cut.
+fn is_ended(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    const END: [u8; 2] = [0xff, 0xd9];
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        match marker {
+            START_OF_SCAN => break,
+            0xff => at += 1,
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
+        }
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    rest.windows(END.len()).rev().any(|window| window == END)
 }
 
 /// RGB of pixels of four inks, in place. As to Pillow, the inks are always stored inverted,

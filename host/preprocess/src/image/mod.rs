@@ -1,5 +1,5 @@
-//! Images: from a file's bytes to upright RGB pixels, and from those to another size, each to
-//! the bit what Pillow makes of them, wherever the file's format itself is exact.
+//! Images: from a file's bytes to upright RGB pixels, and from those to another size: what
+//! Pillow 13 makes of them, to the bit but for JPEG.
 
 mod bicubic;
 mod error;
@@ -24,7 +24,7 @@ const MAX_SIDE: u32 = 65_535;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageLimits {
     /// Pixels of the source, told by its header and checked before any is decoded. Decoding
-    /// takes up to ten bytes for each.
+    /// takes up to twelve bytes for each.
     pub max_pixels: u64,
 }
 
@@ -132,8 +132,8 @@ impl Image {
     ///
     /// # Errors
     /// [`ImageError::Crop`] if the crop is empty or not within `to`; [`ImageError::TooLong`]
-    /// and [`ImageError::TooManyPixels`] where it, or what lies between the passes, is beyond
-    /// a limit.
+    /// and [`ImageError::TooManyPixels`] if it is beyond a limit, 65,535 pixels a side and
+    /// 50 million in all.
     pub fn resample(&self, to: Size, crop: Crop) -> Result<Self, ImageError> {
         resample::resample(self, to, crop)
     }

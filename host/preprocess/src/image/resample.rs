@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::bicubic::{FRACTION_BITS, Windows};
 use super::{Crop, Image, ImageError, MAX_SIDE, Size};
 
-/// Pixels of the result, and pixels between the two passes: as many as a source has by
-/// default. It bounds the time as well, which grows with these and with the source's pixels.
+/// Pixels of the result: as many as a source has by default. What lies between the passes is
+/// no more than the source or little more than the result, so that memory and time grow with
+/// the pixels of these two.
 const MAX_PIXELS: u64 = 50_000_000;
 
 /// What rounds a sum to the nearest byte.
@@ -27,21 +28,9 @@ pub fn resample(image: &Image, to: Size, crop: Crop) -> Result<Image, ImageError
     // What the passes ask of the source.
     let columns = horizontal.as_ref().map_or(columns, Windows::span);
     let rows = vertical.as_ref().map_or(rows, Windows::span);
-    let vertical_first = is_vertical_first(source, to);
-    within_limits(match vertical_first {
-        true => Size {
-            width: columns.end - columns.start,
-            height: crop.height,
-        },
-        false => Size {
-            width: crop.width,
-            height: rows.end - rows.start,
-        },
-    })?;
-
     let part = cut(image, columns, rows);
     let (horizontal, vertical) = (horizontal.as_ref(), vertical.as_ref());
-    let result = match vertical_first {
+    let result = match is_vertical_first(source, to) {
         true => along_rows(along_columns(part, vertical), horizontal),
         false => along_columns(along_rows(part, horizontal), vertical),
     };
@@ -72,10 +61,6 @@ fn check(to: Size, crop: Crop) -> Result<(), ImageError> {
         let limit = MAX_SIDE;
         return Err(ImageError::TooLong { size, limit });
     }
-    within_limits(size)
-}
-
-fn within_limits(size: Size) -> Result<(), ImageError> {
     if size.pixels() > MAX_PIXELS {
         let limit = MAX_PIXELS;
         return Err(ImageError::TooManyPixels { size, limit });
