@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::text::TransformerSettings;
 use super::{BundleError, json as files};
 
 /// The old booleans, in the order in which sentence-transformers concatenates them.
@@ -76,12 +77,9 @@ impl Chain {
             let folder = dir.join(checked(&module.path).map_err(refuse)?);
             match name {
                 Some("Transformer") if index == 0 => chain.transformer = module.path.clone(),
-                // It gives one row a text or image: there is no choice of a pooling.
                 Some("CLIPModel") if index == 0 => {
                     chain.transformer = module.path.clone();
-                    chain
-                        .modules
-                        .push(json!({"type": "pooling", "modes": ["cls"]}));
+                    chain.pool_single_rows();
                 }
                 Some("Pooling") => {
                     let (pooling, include_prompt) = pooling(&folder.join("config.json"))?;
@@ -108,14 +106,21 @@ impl Chain {
                 }
             }
         }
-        if !chain
-            .modules
-            .iter()
-            .any(|module| module["type"] == "pooling")
-        {
-            return Err(BundleError::new(&path, "there is no Pooling module"));
+        let pools = |module: &Value| module["type"] == "pooling";
+        if !chain.modules.iter().any(pools) {
+            let transformer = TransformerSettings::read(&dir.join(&chain.transformer))?;
+            if transformer.module_output_name.as_deref() != Some(SENTENCE_EMBEDDING) {
+                return Err(BundleError::new(&path, "there is no Pooling module"));
+            }
+            chain.pool_single_rows();
         }
         Ok(Some(chain))
+    }
+
+    /// Pools what is pooled already: a model that gives one row a text or image.
+    fn pool_single_rows(&mut self) {
+        let module = json!({"type": "pooling", "modes": ["cls"]});
+        self.modules.insert(0, module);
     }
 }
 

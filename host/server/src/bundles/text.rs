@@ -19,6 +19,8 @@ pub struct TransformerSettings {
     /// Whether texts are lowercased before they are tokenised.
     #[serde(default)]
     pub do_lower_case: bool,
+    /// What the transformer gives: `sentence_embedding` where it pools by itself.
+    pub module_output_name: Option<String>,
     #[serde(default, rename = "model_args")]
     _model_args: Option<Value>,
     #[serde(default, rename = "tokenizer_args")]
@@ -35,8 +37,6 @@ pub struct TransformerSettings {
     _transformer_task: Option<Value>,
     #[serde(default, rename = "modality_config")]
     _modality_config: Option<Value>,
-    #[serde(default, rename = "module_output_name")]
-    _module_output_name: Option<Value>,
 }
 
 impl TransformerSettings {
