@@ -15,7 +15,7 @@ use tenon::app::Loader;
 use tenon::batch::{BatchOutput, ExecuteError, Executor, PackedBatch, Sequence};
 use tenon::bundles::Bundle;
 use tenon::http::service::{Call, EmbedService as _};
-use tenon::media::Fetcher;
+use tenon::media::{FetchLimits, FetchPolicy, Fetcher};
 use tenon::observability::Metrics;
 use tenon::sandbox::{Sandbox, SandboxLimits};
 use tenon::scheduler::{Scheduler, SchedulerOptions, Unobserved};
@@ -140,11 +140,12 @@ fn report(clients: usize, pairs: &[(Round, Round)]) {
 fn sandboxed(bundle: &Bundle, device: &Device, options: &SchedulerOptions) -> Result<Service> {
     let sandbox = Sandbox::new(SandboxLimits::default())?;
     let metrics = Arc::new(Metrics::new());
+    let fetcher = Fetcher::new(FetchPolicy::default(), FetchLimits::default())?;
     let loader = Loader::new(device.clone(), sandbox, metrics, options.clone());
     Service::new(
         vec![Arc::new(loader.deploy(bundle)?)],
         RequestLimits::default(),
-        ImageReader::new(Fetcher, ImageLimits::default(), 1),
+        ImageReader::new(fetcher, ImageLimits::default(), 1),
     )
 }
 
