@@ -12,6 +12,7 @@ pub mod config;
 pub mod error;
 pub mod host_api;
 pub mod http;
+pub mod media;
 pub mod observability;
 pub mod role;
 pub mod sandbox;
