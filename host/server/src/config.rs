@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use tenon_preprocess::ImageLimits;
 
 use crate::bundles::{self, Bundle, ChatTemplate, ServedDtype, pull};
 use crate::http::HttpOptions;
+use crate::media::FetchPolicy;
 use crate::observability::LogFormat;
 use crate::scheduler::SchedulerOptions;
 use crate::tenants::Keys;
@@ -116,6 +118,19 @@ pub struct ServeOptions {
         hide_env_values = true
     )]
     pub api_keys: Vec<String>,
+    /// A host from which images are fetched by URL, as a name, *.NAME, * (any public one), an
+    /// address or a range of addresses; repeat for several. Without any, none is fetched.
+    #[arg(
+        long = "image-hosts",
+        value_name = "HOST",
+        env = "TENON_IMAGE_HOSTS",
+        value_delimiter = ','
+    )]
+    pub image_hosts: Vec<String>,
+    /// Pixels that an image may have before it is resized.
+    #[arg(long, value_name = "N", env = "TENON_MAX_IMAGE_PIXELS",
+        default_value_t = ImageLimits::default().max_pixels)]
+    pub max_image_pixels: u64,
     /// How log lines are written.
     #[arg(long, value_enum, default_value = "text", env = "TENON_LOG_FORMAT")]
     pub log_format: LogChoice,
@@ -203,6 +218,18 @@ impl ServeOptions {
     /// The API keys.
     pub fn keys(&self) -> anyhow::Result<Keys> {
         Keys::from_list(&self.api_keys).context("--api-key")
+    }
+
+    /// From where images are fetched.
+    pub fn image_hosts(&self) -> anyhow::Result<FetchPolicy> {
+        FetchPolicy::from_list(&self.image_hosts).context("--image-hosts")
+    }
+
+    /// What an image may ask for.
+    pub fn image_limits(&self) -> ImageLimits {
+        ImageLimits {
+            max_pixels: self.max_image_pixels,
+        }
     }
 
     /// How log lines are written.
