@@ -61,11 +61,8 @@ pub enum FetchError {
         status: u16,
     },
     /// A compressed answer, although none was asked for.
-    #[error("the server answered the URL with content encoding {encoding:?}, none is taken")]
-    Encoding {
-        /// The encoding's name.
-        encoding: String,
-    },
+    #[error("the server compressed its answer to the URL, which was not asked for")]
+    Compressed,
     /// More bytes than the limit.
     #[error("the file has more than {limit} bytes, the limit")]
     TooLarge {

@@ -144,7 +144,7 @@ async fn answer(
     if let Some(encoding) = header(header::CONTENT_ENCODING)
         && !encoding.eq_ignore_ascii_case("identity")
     {
-        return Err(FetchError::Encoding { encoding });
+        return Err(FetchError::Compressed);
     }
     let too_large = FetchError::TooLarge { limit: max_bytes };
     let mut body = response.into_body();

@@ -30,7 +30,7 @@ impl Default for FetchLimits {
             max_bytes: 20 << 20,
             timeout: Duration::from_secs(10),
             max_redirects: 5,
-            max_concurrent: 32,
+            max_concurrent: 16,
         }
     }
 }

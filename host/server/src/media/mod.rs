@@ -4,7 +4,8 @@
 //! A fetch is hyper's bare connection over an address that was checked. A client of more
 //! comfort pools, follows redirects, asks the environment for a proxy and resolves names
 //! behind one's back, all of which would have to be switched off and stay so. It costs one
-//! crate that the server did not have yet, for TLS over a tokio stream.
+//! crate that the server did not have yet, for TLS over a tokio stream. So there are no
+//! cookies, no proxy and no second resolution, and each redirect is checked like a new URL.
 
 mod address;
 mod error;

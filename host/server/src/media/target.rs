@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use tokio::sync::OwnedSemaphorePermit;
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use super::{FetchError, FetchPolicy};
 
@@ -18,7 +18,7 @@ pub struct Target {
     url: Url,
     /// Address or name, without the dot that may end it.
     pub host: Host<String>,
-    pub port: u16,
+    port: u16,
 }
 
 impl Target {
@@ -34,10 +34,8 @@ impl Target {
         let follow = || {
             check_len(location)?;
             let url = self.url.join(location);
-            Self::checked(
-                url.map_err(|error| FetchError::Url(error.to_string()))?,
-                policy,
-            )
+            let url = url.map_err(|error| FetchError::Url(error.to_string()))?;
+            Self::checked(url, policy)
         };
         // Where it leads is the server's to know, not the caller's.
         follow().map_err(FetchError::of_redirect)
@@ -73,12 +71,12 @@ impl Target {
 
     /// What follows GET.
     pub fn path_and_query(&self) -> &str {
-        &self.url[url::Position::BeforePath..url::Position::AfterQuery]
+        &self.url[Position::BeforePath..Position::AfterQuery]
     }
 
     /// The host and a port that is not the scheme's own.
     pub fn authority(&self) -> &str {
-        &self.url[url::Position::BeforeHost..url::Position::AfterPort]
+        &self.url[Position::BeforeHost..Position::AfterPort]
     }
 
     /// The addresses to connect to, all of them allowed. A name is looked up this once: what
@@ -93,15 +91,8 @@ impl Target {
             Host::Ipv4(address) => vec![SocketAddr::from((*address, self.port))],
             Host::Ipv6(address) => vec![SocketAddr::from((*address, self.port))],
             Host::Domain(name) => {
-                let question = (name.clone(), self.port);
-                let look_up = move || {
-                    let _slot = slot;
-                    Ok(question.to_socket_addrs()?.collect())
-                };
-                let found = tokio::task::spawn_blocking(look_up).await;
-                found
-                    .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-                    .map_err(|error| self.unreachable(error))?
+                let found = look_up(name.clone(), self.port, slot).await;
+                found.map_err(|error| self.unreachable(error))?
             }
         };
         self.admit(addresses, policy)
@@ -137,6 +128,22 @@ impl Target {
             Host::Ipv4(address) => Some(IpAddr::from(*address).into()),
             Host::Ipv6(address) => Some(IpAddr::from(*address).into()),
         }
+    }
+}
+
+/// Asks the system, on a thread that may block.
+async fn look_up(
+    name: String,
+    port: u16,
+    slot: Arc<OwnedSemaphorePermit>,
+) -> std::io::Result<Vec<SocketAddr>> {
+    let ask = move || {
+        let _slot = slot;
+        Ok((name, port).to_socket_addrs()?.collect())
+    };
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(found) => found,
+        Err(error) => Err(std::io::Error::other(error)),
     }
 }
 
