@@ -38,6 +38,7 @@ class Family:
     types: dict[str, str] = field(default_factory=lambda: OLD_TYPES)
     storage: str = "float32"
     prefix: str = ""
+    folder: str = "."
 
 
 def old_pooling(width, *modes, **more):
@@ -125,6 +126,11 @@ def qwen_tokenizer():
     tokenizer = tiny.byte_level([], tiny.QWEN_SPLIT, normalizers.NFC(), added)
     tokenizer.post_processor = tiny.after_bytes(tokenizer, "$A <|endoftext|>")
     return tokenizer
+
+
+def gpt_neox_tokenizer():
+    """NFC and byte-level merges; nothing around the text."""
+    return tiny.byte_level(["<|endoftext|>", "<|padding|>"], normalizer=normalizers.NFC())
 
 
 def llama_tokenizer():
@@ -466,5 +472,29 @@ FAMILIES = {
         },
         types=NEW_TYPES,
         storage="bfloat16",
+    ),
+    "gpt-neox": Family(
+        config={
+            "architectures": ["GPTNeoXForCausalLM"],
+            "model_type": "gpt_neox",
+            "hidden_size": 48,
+            "intermediate_size": 80,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 3,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-4,
+            "max_position_embeddings": 256,
+            "rotary_emb_base": 500,
+            "rotary_pct": 0.25,
+            "use_parallel_residual": True,
+            "tie_word_embeddings": False,
+            "torch_dtype": "float32",
+        },
+        tokenizer=gpt_neox_tokenizer,
+        tokenizer_config=tokenizer_config("PreTrainedTokenizerFast", 256, **END_OF_TEXT),
+        pooling=old_pooling(48, "weightedmean_tokens"),
+        sentence_bert=LENGTH_128,
+        prefix="gpt_neox.",
+        folder="third-party",
     ),
 }

@@ -8,11 +8,12 @@ Run with the names of families, or with none for all of families.py and copies.p
 
     python make_checkpoints.py [NAME...]
 
-NAME/ is a checkpoint with random weights in the files of a real one; NAME.json has the vectors of
-texts.json, each computed alone (batch of one, no padding) in f32, and how far the reference is from
-itself in f64. The weights are larger than those of a fresh model, so that an error in any part of
-the graph shows in the vectors. A tokenizer.json that is there is kept: training one breaks ties
-differently on every run.
+NAME/ is a checkpoint with random weights in the files of a real one (third-party/NAME/ if no
+built-in component computes it); NAME.json beside it has the vectors of texts.json, each computed
+alone (batch of one, no padding) in f32, and how far the reference is from itself in f64. The
+weights are larger than those of a fresh model, so that an error in any part of the graph shows in
+the vectors. A tokenizer.json that is there is kept: training one breaks ties differently on every
+run.
 """
 
 import base64
@@ -134,7 +135,7 @@ def write_settings(family, directory):
 
 def write_checkpoint(family, directory):
     """The whole directory."""
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     vocabulary = write_tokenizer(family, directory)
     write_model(family, vocabulary, directory)
     write_modules(family, directory)
@@ -194,12 +195,12 @@ def goldens(directory, prompts, texts):
 
 def make(name, texts):
     """One family: its directory and its goldens."""
-    directory = HERE / name
     family = FAMILIES[name]
+    directory = HERE / family.folder / name
     write_checkpoint(family, directory)
     check_loading(directory, texts)
     answers = goldens(directory, family.prompts, texts)
-    (HERE / f"{name}.json").write_text(json.dumps(answers, indent=0) + "\n")
+    directory.with_name(f"{name}.json").write_text(json.dumps(answers, indent=0) + "\n")
     lengths = [case["tokens"] for case in answers["cases"]]
     print(f"{name}: tokens {lengths}, f64 {answers['reference_f64_max_abs']:.1e}")
 

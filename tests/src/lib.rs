@@ -7,5 +7,6 @@ pub mod families;
 pub mod goldens;
 pub mod http;
 pub mod hub;
+pub mod reference;
 pub mod server;
 pub mod tools;
