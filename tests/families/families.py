@@ -39,6 +39,10 @@ class Family:
     storage: str = "float32"
     prefix: str = ""
     folder: str = "."
+    # Shorter vectors: those that requests ask for, and those that they get without asking.
+    dimensions: tuple[int, ...] = ()
+    layer_norm: bool = False
+    truncate: int | None = None
 
 
 def old_pooling(width, *modes, **more):
@@ -227,6 +231,7 @@ FAMILIES = {
         default_prompt="passage",
         types=NEW_TYPES,
         storage="float16",
+        truncate=24,
     ),
     "distilbert": Family(
         config={
@@ -265,6 +270,7 @@ FAMILIES = {
             "type_vocab_size": 2,
             "pad_token_id": 0,
             "rope_parameters": {"rope_theta": 500.0, "rope_type": "default"},
+            "is_matryoshka": True,
             "dtype": "float32",
         },
         tokenizer=lambda: tiny.word_piece(BERT_SPECIAL, lowercase=True),
@@ -273,6 +279,8 @@ FAMILIES = {
         sentence_bert=LENGTH_128,
         prompts={"query": "search_query: ", "document": "search_document: "},
         normalize=False,
+        dimensions=(1, 11, 32),
+        layer_norm=True,
     ),
     "modernbert": Family(
         config={
@@ -444,6 +452,7 @@ FAMILIES = {
             "rope_local_base_freq": 300.0,
             "rope_scaling": None,
             "use_bidirectional_attention": True,
+            "matryoshka_dimensions": [8, 12, 32],
             "attn_logit_softcapping": None,
             "final_logit_softcapping": None,
             "bos_token_id": 2,
@@ -472,6 +481,7 @@ FAMILIES = {
         },
         types=NEW_TYPES,
         storage="bfloat16",
+        dimensions=(8, 12, 32),
     ),
     "gpt-neox": Family(
         config={

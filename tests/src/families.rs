@@ -85,8 +85,10 @@ fn case(golden: &Value, texts: &[String]) -> Option<Case> {
     let index = golden["text"].as_u64().expect("index of a text") as usize;
     let text = texts[index].as_str();
     let mut request = json!({"input": text});
-    if !golden["prompt_name"].is_null() {
-        request["prompt_name"] = golden["prompt_name"].clone();
+    for key in ["prompt_name", "dimensions"] {
+        if !golden[key].is_null() {
+            request[key] = golden[key].clone();
+        }
     }
     (!text.trim().is_empty()).then(|| Case {
         request,
