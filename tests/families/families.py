@@ -378,7 +378,7 @@ FAMILIES = {
             sliding_window=12,
             bos_token_id=1,
             eos_token_id=2,
-            torch_dtype="float32",
+            torch_dtype="float16",
         ),
         tokenizer=mistral_tokenizer,
         tokenizer_config=tokenizer_config(
@@ -392,6 +392,7 @@ FAMILIES = {
         pooling=old_pooling(32, "lasttoken"),
         sentence_bert=LENGTH_128,
         prompts={"query": f"Instruct: {TASK}\nQuery: "},
+        storage="float16",
     ),
     "llama": Family(
         config=decoder(

@@ -3,11 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::families::{Case, Family};
-use crate::goldens::max_abs_difference;
+use crate::goldens::{cosine, max_abs_difference};
 use crate::server::{Server, vectors};
 
 /// The largest absolute difference to the reference in f32, as a part of the vector's length.
 pub const TOLERANCE: f32 = 1e-5;
+
+/// The least cosine to the reference where products are of bf16.
+pub const LEAST_COSINE: f64 = 0.999;
 
 /// Asks for one vector or several; the test fails unless the answer is 200.
 #[track_caller]
@@ -61,6 +64,31 @@ fn compare(server: &Server, family: &Family, case: &Case) -> (f32, Vec<String>) 
         wrong.push(format!("{label}: {tokens} tokens, wanted {}", case.tokens));
     }
     (difference, wrong)
+}
+
+/// Wants every vector to point where that of the reference in f32 does; prints how near each
+/// family comes.
+#[track_caller]
+pub fn assert_near(server: &Server, families: &[Family]) {
+    let mut wrong = Vec::new();
+    for family in families {
+        let name = &family.name;
+        let mut least = 1.0;
+        for case in &family.cases {
+            let vector = vectors(&ask(server, family, &case.request)).remove(0);
+            let cosine = cosine(&vector, &case.vector);
+            least = f64::min(least, cosine);
+            if !cosine.is_finite() || cosine < LEAST_COSINE {
+                wrong.push(format!(
+                    "{name}: {:.60}: {cosine}",
+                    case.request.to_string()
+                ));
+            }
+        }
+        println!("{name}: least cosine {least:.6}");
+    }
+    assert!(wrong.is_empty(), "{} are wrong: {wrong:#?}", wrong.len());
+    server.assert_log_is_clean();
 }
 
 fn length(vector: &[f32]) -> f32 {
