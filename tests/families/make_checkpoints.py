@@ -4,9 +4,12 @@ Versions that made the committed files:
 
     pip install sentence-transformers==6.2.0 transformers==5.23.0 torch==2.15.0
 
-Run with the names of families, or with none for all of families.py and copies.py:
+Run with the names of families, or with none for all of encoders.py, decoders.py and copies.py:
 
     python make_checkpoints.py [NAME...]
+
+With --out another folder is filled, with --seed by other weights, and with --scale in other sizes
+too; TENON_FAMILIES=FOLDER makes the tests read it.
 
 NAME/ is a checkpoint with random weights in the files of a real one (third-party/NAME/ if no
 built-in component computes it); NAME.json beside it has the vectors of texts.json, each computed
@@ -16,12 +19,12 @@ the vectors. A tokenizer.json that is there is kept: training one breaks ties di
 run.
 """
 
+import argparse
 import base64
 import json
 import math
 import platform
 import shutil
-import sys
 from pathlib import Path
 
 import numpy
@@ -33,9 +36,12 @@ from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
 from copies import COPIES
-from families import FAMILIES
+from decoders import DECODERS
+from encoders import ENCODERS
+from sizes import resized
 
 HERE = Path(__file__).parent
+FAMILIES = ENCODERS | DECODERS
 SEED = 7
 # The texts with a prompt, and with shorter vectors.
 CHOSEN_TEXTS = (0, 10, 18)
@@ -50,9 +56,9 @@ def write_json(path, value):
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def randomize(model):
+def randomize(model, seed):
     """Weights that keep the size of activations; norms and biases away from ones and zeros."""
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=generator)
         if weight.ndim == 1 and name.endswith("bias"):
@@ -76,12 +82,12 @@ def write_tokenizer(family, directory):
     return tokenizers.Tokenizer.from_file(str(path)).get_vocab_size()
 
 
-def write_model(family, vocabulary, directory):
+def write_model(family, vocabulary, directory, seed):
     """config.json and model.safetensors."""
     rows = math.ceil(vocabulary / EMBEDDING_ROWS) * EMBEDDING_ROWS
     write_json(directory / "config.json", {**family.config, "vocab_size": rows})
     config = transformers.AutoConfig.from_pretrained(directory)
-    model = randomize(transformers.AutoModel.from_config(config))
+    model = randomize(transformers.AutoModel.from_config(config), seed)
     storage = getattr(torch, family.storage)
     state = {
         family.prefix + name: weight.to(storage).contiguous()
@@ -90,11 +96,11 @@ def write_model(family, vocabulary, directory):
     save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def write_dense(settings, storage, directory):
+def write_dense(settings, storage, directory, seed):
     """A Dense module's two files: f32, with values that `storage` can hold too."""
     write_json(directory / "config.json", settings)
     sizes = {key: settings[key] for key in ("in_features", "out_features", "bias")}
-    linear = randomize(torch.nn.Linear(**sizes))
+    linear = randomize(torch.nn.Linear(**sizes), seed)
     state = {
         f"linear.{name}": weight.to(storage).float()
         for name, weight in linear.state_dict().items()
@@ -102,7 +108,7 @@ def write_dense(settings, storage, directory):
     save_file(state, directory / "model.safetensors")
 
 
-def write_modules(family, directory):
+def write_modules(family, directory, seed):
     """modules.json and the modules after the transformer."""
     kinds = ["Transformer", "Pooling"] + ["Dense"] * len(family.dense)
     kinds += ["Normalize"] * family.normalize
@@ -114,7 +120,7 @@ def write_modules(family, directory):
     write_json(directory / "modules.json", modules)
     write_json(directory / "1_Pooling/config.json", family.pooling)
     for settings, path in zip(family.dense, paths[2:]):
-        write_dense(settings, getattr(torch, family.storage), directory / path)
+        write_dense(settings, getattr(torch, family.storage), directory / path, seed)
 
 
 def write_settings(family, directory):
@@ -136,12 +142,12 @@ def write_settings(family, directory):
     write_json(directory / "config_sentence_transformers.json", settings)
 
 
-def write_checkpoint(family, directory):
+def write_checkpoint(family, directory, seed):
     """The whole directory."""
     directory.mkdir(parents=True, exist_ok=True)
     vocabulary = write_tokenizer(family, directory)
-    write_model(family, vocabulary, directory)
-    write_modules(family, directory)
+    write_model(family, vocabulary, directory, seed)
+    write_modules(family, directory, seed)
     write_settings(family, directory)
 
 
@@ -223,11 +229,13 @@ def goldens(directory, family, texts):
     }
 
 
-def make(name, texts):
+def make(name, texts, options):
     """One family: its directory and its goldens."""
     family = FAMILIES[name]
-    directory = HERE / family.folder / name
-    write_checkpoint(family, directory)
+    if options.scale:
+        family = resized(name, family, options.seed)
+    directory = options.out / family.folder / name
+    write_checkpoint(family, directory, options.seed)
     check_loading(directory, texts)
     answers = goldens(directory, family, texts)
     directory.with_name(f"{name}.json").write_text(json.dumps(answers, indent=0) + "\n")
@@ -235,23 +243,33 @@ def make(name, texts):
     print(f"{name}: tokens {lengths}, f64 {answers['reference_f64_max_abs']:.1e}")
 
 
-def copy(name):
+def copy(name, out):
     """A copy of a family in other files, with the same goldens."""
     source, write = COPIES[name]
-    shutil.rmtree(HERE / name, ignore_errors=True)
-    write(HERE / source, HERE / name)
-    shutil.copyfile(HERE / f"{source}.json", HERE / f"{name}.json")
+    shutil.rmtree(out / name, ignore_errors=True)
+    write(out / source, out / name)
+    shutil.copyfile(out / f"{source}.json", out / f"{name}.json")
 
 
 def main():
     """Makes the families that the command line names."""
-    texts = json.loads((HERE / "texts.json").read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", default=[*FAMILIES, *COPIES])
+    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--scale", action="store_true", help="in sizes drawn from the seed")
+    options = parser.parse_args()
+    if options.out == HERE and (options.scale or options.seed != SEED):
+        parser.error("other weights and sizes belong into another folder: --out")
+    listed = (HERE / "texts.json").read_text(encoding="utf-8")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "texts.json").write_text(listed, encoding="utf-8")
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or [*FAMILIES, *COPIES]:
+    for name in options.names:
         if name in COPIES:
-            copy(name)
+            copy(name, options.out)
         else:
-            make(name, texts)
+            make(name, json.loads(listed), options)
 
 
 if __name__ == "__main__":

@@ -62,8 +62,12 @@ pub fn below(folder: &str) -> Vec<Family> {
         .collect()
 }
 
+/// The committed ones, or what `$TENON_FAMILIES` names: others that the same script made.
 fn families() -> PathBuf {
-    root().join("tests/families")
+    match std::env::var_os("TENON_FAMILIES") {
+        Some(folder) => root().join(folder),
+        None => root().join("tests/families"),
+    }
 }
 
 fn family(directory: PathBuf, texts: &[String]) -> Family {
