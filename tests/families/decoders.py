@@ -6,6 +6,7 @@ Values that a reader must not replace by a default, epsilons and thetas, differ 
 from tokenizers import normalizers
 
 import tiny_tokenizers as tiny
+from conversations import CHAT_TEMPLATE
 from family import (
     LENGTH_128,
     NEW_TYPES,
@@ -111,6 +112,25 @@ DECODERS = {
         pooling=new_pooling(32, "mean"),
         sentence_bert=None,
         types=NEW_TYPES,
+    ),
+    "qwen2-chat": Family(
+        config=decoder(
+            architectures=["Qwen2ForCausalLM"],
+            model_type="qwen2",
+            rope_theta=2000.0,
+            sliding_window=None,
+            use_sliding_window=False,
+            max_window_layers=3,
+            torch_dtype="float32",
+        ),
+        tokenizer=qwen_tokenizer,
+        tokenizer_config=tokenizer_config(
+            "Qwen2Tokenizer", 512, chat_template=CHAT_TEMPLATE, **END_OF_TEXT
+        ),
+        pooling=old_pooling(32, "lasttoken"),
+        sentence_bert=LENGTH_128,
+        prefix="model.",
+        folder="conversations",
     ),
     "qwen3": Family(
         config=decoder(

@@ -12,7 +12,7 @@ With --out another folder is filled, with --seed by other weights, and with --sc
 too; TENON_FAMILIES=FOLDER makes the tests read it.
 
 NAME/ is a checkpoint with random weights in the files of a real one (third-party/NAME/ if no
-built-in component computes it); NAME.json beside it has the vectors of texts.json, each computed
+built-in component computes it, conversations/NAME/ if it has a chat template); NAME.json beside it has the vectors of texts.json, each computed
 alone (batch of one, no padding) in f32, and how far the reference is from itself in f64. The
 weights are larger than those of a fresh model, so that an error in any part of the graph shows in
 the vectors. A tokenizer.json that is there is kept: training one breaks ties differently on every
@@ -35,6 +35,7 @@ import transformers
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
+import conversations
 from copies import COPIES
 from decoders import DECODERS
 from encoders import ENCODERS
@@ -238,6 +239,11 @@ def make(name, texts, options):
     write_checkpoint(family, directory, options.seed)
     check_loading(directory, texts)
     answers = goldens(directory, family, texts)
+    if "chat_template" in family.tokenizer_config:
+        answers["cases"] += [
+            {**request, "tokens": tokens, "vector": encoded(vector)}
+            for request, tokens, vector in conversations.answers(directory)
+        ]
     directory.with_name(f"{name}.json").write_text(json.dumps(answers, indent=0) + "\n")
     lengths = [case["tokens"] for case in answers["cases"]]
     print(f"{name}: tokens {lengths}, f64 {answers['reference_f64_max_abs']:.1e}")

@@ -23,12 +23,23 @@ pub struct Family {
 /// One request with the reference's answer.
 #[derive(Debug)]
 pub struct Case {
+    /// The chat template that renders it, if one does.
+    pub template: Option<String>,
     /// What is asked, without the model's name.
     pub request: Value,
     /// Tokens after truncation, special tokens and prompt counted.
     pub tokens: u64,
     /// The vector in f32.
     pub vector: Vec<f32>,
+}
+
+impl Family {
+    /// The same with those cases alone that this chat template renders.
+    pub fn rendered_by(mut self, template: Option<&str>) -> Self {
+        self.cases
+            .retain(|case| case.template.as_deref() == template);
+        self
+    }
 }
 
 impl Case {
@@ -86,15 +97,18 @@ fn family(directory: PathBuf, texts: &[String]) -> Family {
 /// A golden; none for a blank text, which has a vector in the reference and is refused by the
 /// API.
 fn case(golden: &Value, texts: &[String]) -> Option<Case> {
-    let index = golden["text"].as_u64().expect("index of a text") as usize;
-    let text = texts[index].as_str();
-    let mut request = json!({"input": text});
+    let mut request = golden["request"].clone();
+    if let Some(index) = golden["text"].as_u64() {
+        request = json!({"input": texts[index as usize]});
+    }
     for key in ["prompt_name", "dimensions"] {
         if !golden[key].is_null() {
             request[key] = golden[key].clone();
         }
     }
-    (!text.trim().is_empty()).then(|| Case {
+    let blank = |text: &str| text.trim().is_empty();
+    (!request["input"].as_str().is_some_and(blank)).then(|| Case {
+        template: golden["template"].as_str().map(str::to_owned),
         request,
         tokens: golden["tokens"].as_u64().expect("a count"),
         vector: vector(&golden["vector"]),
