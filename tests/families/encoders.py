@@ -65,6 +65,52 @@ def modernbert_tokenizer():
 
 
 ENCODERS = {
+    "bert": Family(
+        config={
+            "architectures": ["BertForMaskedLM"],
+            "model_type": "bert",
+            "hidden_size": 32,
+            "intermediate_size": 80,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-5,
+            "max_position_embeddings": 72,
+            "type_vocab_size": 2,
+            "pad_token_id": 0,
+            "position_embedding_type": "absolute",
+            "torch_dtype": "bfloat16",
+        },
+        tokenizer=lambda: tiny.word_piece(BERT_SPECIAL, lowercase=True),
+        tokenizer_config=tokenizer_config("BertTokenizer", 72, do_lower_case=True, **BERT_NAMES),
+        pooling=old_pooling(32, "cls_token"),
+        sentence_bert=LENGTH_64,
+        prompts={"query": "Represent this sentence for searching relevant passages: "},
+        storage="bfloat16",
+        prefix="bert.",
+    ),
+    "camembert": Family(
+        config={
+            "architectures": ["CamembertModel"],
+            "model_type": "camembert",
+            "hidden_size": 32,
+            "intermediate_size": 72,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "hidden_act": "gelu_new",
+            "layer_norm_eps": 1e-6,
+            "max_position_embeddings": 80,
+            "type_vocab_size": 1,
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+        },
+        tokenizer=tiny.unigram,
+        tokenizer_config=tokenizer_config("PreTrainedTokenizerFast", 78, **ROBERTA_NAMES),
+        pooling=old_pooling(32, "mean_tokens"),
+        sentence_bert=None,
+        normalize=False,
+    ),
     "roberta": Family(
         config={
             "architectures": ["RobertaModel"],
