@@ -8,5 +8,6 @@ pub mod goldens;
 pub mod http;
 pub mod hub;
 pub mod multimodal;
+pub mod reference;
 pub mod server;
 pub mod tools;

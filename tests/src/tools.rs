@@ -67,6 +67,25 @@ pub fn node_clients() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
+/// The component that a package of this workspace is compiled to.
+#[track_caller]
+pub fn guest_component(package: &str) -> PathBuf {
+    const TARGET: &str = "wasm32-wasip2";
+    // Where the build script of the server compiles the built-in ones.
+    let target = root().join("target/guests");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build
+        .current_dir(root())
+        .args(["build", "--locked", "--quiet", "--profile", "guest"])
+        .args(["--target", TARGET, "--package", package])
+        .arg("--target-dir")
+        .arg(&target);
+    run(&mut build).unwrap_or_else(|error| panic!("{error}"));
+    let file = format!("{}.wasm", package.replace('-', "_"));
+    target.join(TARGET).join("guest").join(file)
+}
+
 /// Runs a command; its output, or what went wrong.
 pub fn run(command: &mut Command) -> Result<String, String> {
     let output = command

@@ -56,6 +56,7 @@ struct ModelMetadata {
     template: Option<String>,
     pooling: Option<String>,
     normalize: bool,
+    matryoshka_layer_norm: bool,
 }
 
 /// Every component in `folder`, by name.
@@ -159,12 +160,13 @@ pub fn table(guests: &[Guest]) -> String {
             template,
             pooling,
             normalize,
+            matryoshka_layer_norm,
         } = &guest.model;
         format!(
             "Builtin {{ name: {:?}, roles: {}, wasm: include_bytes!({:?}), \
              model: ModelDefaults {{ architectures: &{architectures:?}, \
              model_types: &{model_types:?}, template: {template:?}, pooling: {pooling:?}, \
-             normalize: {normalize} }} }},\n",
+             normalize: {normalize}, matryoshka_layer_norm: {matryoshka_layer_norm} }} }},\n",
             guest.name,
             guest.roles,
             guest.file(),

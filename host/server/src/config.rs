@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tenon_preprocess::ImageLimits;
 
-use crate::bundles::{self, Bundle, ChatTemplate, ServedDtype, pull};
+use crate::bundles::{self, Bundle, ChatTemplate, Matryoshka, ServedDtype, pull};
 use crate::http::HttpOptions;
 use crate::media::FetchPolicy;
 use crate::observability::LogFormat;
@@ -70,6 +70,14 @@ pub struct ServeOptions {
         env = "TENON_CHAT_TEMPLATE"
     )]
     pub chat_template: Option<String>,
+    /// The lengths of vectors that callers of every --model may ask for, with commas between,
+    /// or `any`. Without it, those that the checkpoint is trained for (Matryoshka).
+    #[arg(
+        long = "matryoshka-dimensions",
+        value_name = "N,N|any",
+        env = "TENON_MATRYOSHKA_DIMENSIONS"
+    )]
+    pub matryoshka: Option<Matryoshka>,
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1", env = "TENON_HOST")]
     pub host: String,
@@ -158,6 +166,11 @@ impl ServeOptions {
             "--chat-template applies to --model, and there is none; a manifest names its own as \
              roles.template"
         );
+        anyhow::ensure!(
+            self.matryoshka.is_none() || !models.is_empty(),
+            "--matryoshka-dimensions applies to --model, and there is none; a manifest says them \
+             as config.pooling.matryoshka_dimensions"
+        );
         let mut found = Vec::new();
         for (index, model) in models.iter().enumerate() {
             let mut bundle = self.model(model, self.served_model_names.get(index))?;
@@ -165,6 +178,9 @@ impl ServeOptions {
                 bundle
                     .use_chat_template(template)
                     .context("--chat-template")?;
+            }
+            if let Some(matryoshka) = &self.matryoshka {
+                bundle.use_matryoshka(matryoshka);
             }
             found.push(bundle);
         }

@@ -34,7 +34,8 @@ fn refused(components: &[(&str, &str)], words: &[&str]) {
 #[test]
 fn every_folder_but_the_sdk_is_a_component_with_what_its_manifest_says() {
     let all = "architectures = [\"AModel\", \"AForCausalLM\"]\nmodel-types = [\"a\"]\n\
-        template = \"two-words\"\npooling = \"lasttoken\"\nnormalize = true";
+        template = \"two-words\"\npooling = \"lasttoken\"\nnormalize = true\n\
+        matryoshka-layer-norm = true";
     let dir = folder(&[
         ("template-two-words", ""),
         ("model-a", &model(all)),
@@ -49,7 +50,8 @@ fn every_folder_but_the_sdk_is_a_component_with_what_its_manifest_says() {
         "name: \"two-words\", roles: &[Role::Template], wasm: include_bytes!(\"template_two_words.wasm\")",
         "name: \"b\", roles: &[Role::RequestParser, Role::ResponseEncoder]",
         "architectures: &[\"AModel\", \"AForCausalLM\"], model_types: &[\"a\"], \
-         template: Some(\"two-words\"), pooling: Some(\"lasttoken\"), normalize: true",
+         template: Some(\"two-words\"), pooling: Some(\"lasttoken\"), normalize: true, \
+         matryoshka_layer_norm: true",
         "architectures: &[], model_types: &[], template: None, pooling: None, normalize: false",
     ] {
         assert!(table.contains(part), "{part} is not in\n{table}");

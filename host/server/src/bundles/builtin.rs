@@ -29,6 +29,8 @@ pub struct ModelDefaults {
     pub pooling: Option<&'static str>,
     /// Whether vectors are divided by their length.
     pub normalize: bool,
+    /// Whether a vector that a caller wants shorter goes through a layer norm before.
+    pub matryoshka_layer_norm: bool,
 }
 
 /// As the build script found them in guest-components/.

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::builtin::{self, ModelDefaults};
+use super::matryoshka::Matryoshka;
 use super::pooling::Chain;
-use super::text::TransformerSettings;
+use super::text::{SentenceSettings, TransformerSettings};
 use super::{Bundle, BundleError, ComponentSource, PerRole, ServedDtype, json as files};
 use crate::role::Role;
 
@@ -47,9 +48,11 @@ pub(super) fn derive(
         Chain::pooled(mode, defaults.normalize)
     });
     let preprocessor = preprocessor(&weights_dir)?;
-    let matryoshka = matryoshka(&config).map_err(|what| BundleError::new(&config_path, what))?;
+    let matryoshka =
+        Matryoshka::read(&config).map_err(|what| BundleError::new(&config_path, what))?;
 
     let transformer = TransformerSettings::read(&weights_dir)?;
+    let sentences = SentenceSettings::read(dir)?;
     let name = match name {
         Some(name) => name.to_owned(),
         None => own_name(dir)?,
@@ -75,8 +78,8 @@ pub(super) fn derive(
             model: preprocessor,
             pooling: json!({
                 "modules": chain.modules,
-                "matryoshka": matryoshka.is_some(),
-                "matryoshka_dimensions": matryoshka.unwrap_or_default(),
+                "matryoshka_layer_norm": defaults.matryoshka_layer_norm,
+                "truncate_dim": sentences.truncate_dim,
             }),
             response_encoder: json!({}),
         },
@@ -85,6 +88,9 @@ pub(super) fn derive(
         lowercase: transformer.do_lower_case,
         checkpoint_config,
     };
+    if let Some(matryoshka) = &matryoshka {
+        bundle.use_matryoshka(matryoshka);
+    }
     let template = defaults.template.unwrap_or(PLAIN);
     bundle.replace(Role::Template, builtin(template))?;
     Ok(bundle)
@@ -137,23 +143,6 @@ fn default_pooling(config: &Map<String, Value>) -> &'static str {
     match is_language_model && config.get("is_causal") != Some(&Value::Bool(false)) {
         true => "lasttoken",
         false => "mean",
-    }
-}
-
-/// The lengths that callers may ask for; an empty list means any. None: not trained for it.
-fn matryoshka(config: &Map<String, Value>) -> Result<Option<Vec<u32>>, String> {
-    if let Some(listed) = config
-        .get("matryoshka_dimensions")
-        .filter(|value| !value.is_null())
-    {
-        return serde_json::from_value(listed.clone())
-            .map(Some)
-            .map_err(|error| format!("matryoshka_dimensions: {error}"));
-    }
-    match config.get("is_matryoshka") {
-        Some(Value::Bool(true)) => Ok(Some(Vec::new())),
-        None | Some(Value::Bool(false) | Value::Null) => Ok(None),
-        Some(other) => Err(format!("is_matryoshka is {other}, not true or false")),
     }
 }
 

@@ -5,6 +5,7 @@ mod chat;
 mod derive;
 mod json;
 mod manifest;
+mod matryoshka;
 mod pooling;
 pub mod pull;
 mod text;
@@ -17,6 +18,7 @@ use serde_json::Value;
 pub use chat::ChatTemplate;
 pub use derive::from_directory;
 pub use manifest::from_manifest;
+pub use matryoshka::Matryoshka;
 
 use crate::role::Role;
 

@@ -48,11 +48,11 @@ impl TransformerSettings {
 
 /// What the component that renders text as it is is told of a checkpoint.
 pub fn plain_settings(dir: &Path) -> Result<Value, BundleError> {
-    let prompts = Prompts::read(dir)?;
+    let settings = SentenceSettings::read(dir)?;
     let include_prompt = Chain::read(dir)?.is_none_or(|chain| chain.include_prompt);
     Ok(json!({
-        "prompts": prompts.prompts,
-        "default_prompt_name": prompts.default_prompt_name,
+        "prompts": settings.prompts,
+        "default_prompt_name": settings.default_prompt_name,
         "include_prompt": include_prompt,
     }))
 }
@@ -60,29 +60,25 @@ pub fn plain_settings(dir: &Path) -> Result<Value, BundleError> {
 /// `config_sentence_transformers.json`, as far as it changes vectors. Its other keys are
 /// notes of versions.
 #[derive(Debug, Default, Deserialize)]
-struct Prompts {
+pub struct SentenceSettings {
     /// Prompts by name; an empty one is as good as none, but may be asked for.
     #[serde(default)]
     prompts: BTreeMap<String, String>,
     /// The prompt of a request that names none.
     default_prompt_name: Option<String>,
     /// The length of vectors, where it is less than the model's own.
-    truncate_dim: Option<u32>,
+    pub truncate_dim: Option<u32>,
 }
 
-impl Prompts {
+impl SentenceSettings {
     /// Reads the file of a checkpoint's folder, if there is one.
-    fn read(dir: &Path) -> Result<Self, BundleError> {
+    pub fn read(dir: &Path) -> Result<Self, BundleError> {
         let path = dir.join("config_sentence_transformers.json");
         let settings: Self = files::read_optional(&path)?;
         if let Some(name) = &settings.default_prompt_name
             && !settings.prompts.contains_key(name)
         {
             let what = format!("default_prompt_name is {name:?}, which is not among the prompts");
-            return Err(BundleError::new(&path, what));
-        }
-        if settings.truncate_dim.is_some() {
-            let what = "truncate_dim is not supported; callers ask for `dimensions`";
             return Err(BundleError::new(&path, what));
         }
         Ok(settings)
