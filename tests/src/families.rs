@@ -43,11 +43,15 @@ impl Family {
 }
 
 impl Case {
-    /// The text, where the request says nothing else.
-    pub fn plain_text(&self) -> Option<&str> {
+    /// The only input, where the request says nothing else.
+    pub fn plain_input(&self) -> Option<&Value> {
         let request = self.request.as_object()?;
-        let text = request.get("input").and_then(Value::as_str);
-        text.filter(|_| request.len() == 1)
+        let input = request.get("input").filter(|_| request.len() == 1)?;
+        match input.as_array().map(Vec::as_slice) {
+            Some([only]) => Some(only),
+            Some(_) => None,
+            None => Some(input),
+        }
     }
 }
 

@@ -6,81 +6,84 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::families::{Case, Family};
 use crate::server::vector;
 use crate::tools::root;
-
-/// A checkpoint directory and its goldens.
-#[derive(Debug)]
-pub struct Checkpoint {
-    /// The directory's name, under which it is served.
-    pub name: String,
-    /// The directory.
-    pub directory: PathBuf,
-    /// What the reference answers.
-    pub cases: Vec<Case>,
-}
-
-/// One input with the reference's answer.
-#[derive(Debug)]
-pub struct Case {
-    /// The text, if there is one.
-    pub text: Option<String>,
-    /// Names of images.
-    pub images: Vec<String>,
-    /// What the request is to say of the inputs.
-    pub instruction: Option<String>,
-    /// Tokens, placeholders counted.
-    pub tokens: u64,
-    /// The vector in f32.
-    pub vector: Vec<f32>,
-}
 
 /// The folder of all of them.
 pub fn folder() -> PathBuf {
     root().join("tests/multimodal")
 }
 
-/// Every checkpoint, by name.
-pub fn all() -> Vec<Checkpoint> {
+/// Every checkpoint, by name; each case as an input and as a conversation.
+pub fn all() -> Vec<Family> {
     let entries = fs::read_dir(folder()).expect("tests/multimodal");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut goldens: Vec<PathBuf> = paths
         .filter(|path| path.extension().is_some_and(|it| it == "json"))
         .collect();
     goldens.sort();
-    goldens.into_iter().map(checkpoint).collect()
+    goldens.into_iter().map(family).collect()
 }
 
-fn checkpoint(golden: PathBuf) -> Checkpoint {
-    let text = fs::read_to_string(&golden).expect("goldens");
-    let golden_values: Value = serde_json::from_str(&text).expect("JSON");
-    let directory = golden.with_extension("");
+fn family(path: PathBuf) -> Family {
+    let text = fs::read_to_string(&path).expect("goldens");
+    let goldens: Value = serde_json::from_str(&text).expect("JSON");
+    let directory = path.with_extension("");
     let name = directory.file_name().and_then(|name| name.to_str());
-    Checkpoint {
+    let cases = goldens["cases"].as_array().expect("cases").iter();
+    Family {
         name: name.expect("UTF-8 name").to_owned(),
-        cases: golden_values["cases"]
-            .as_array()
-            .expect("cases")
-            .iter()
-            .map(case)
-            .collect(),
+        cases: cases.flat_map(cases_of).collect(),
         directory,
     }
 }
 
-fn case(golden: &Value) -> Case {
-    let text = |key: &str| golden[key].as_str().map(str::to_owned);
+fn cases_of(golden: &Value) -> Vec<Case> {
     let images = golden["images"].as_array().cloned().unwrap_or_default();
-    let names = images.iter().map(|name| name.as_str().expect("a name"));
-    Case {
-        text: text("text"),
-        images: names.map(str::to_owned).collect(),
-        instruction: text("instruction"),
-        tokens: golden["tokens"].as_u64().expect("a count"),
-        vector: vector(&golden["vector"]),
+    let names: Vec<&str> = images.iter().filter_map(Value::as_str).collect();
+    let text = golden["text"].as_str();
+    let input = input(text, &names).map(|input| ("input", json!([input])));
+    let conversation = ("messages", messages(text, &names));
+    let case = |(key, value): (&str, Value)| {
+        let mut request = Map::from_iter([(key.to_owned(), value)]);
+        if let Some(instruction) = golden["instruction"].as_str() {
+            request.insert("instruction".to_owned(), json!(instruction));
+        }
+        Case {
+            template: None,
+            request: request.into(),
+            tokens: golden["tokens"].as_u64().expect("a count"),
+            vector: vector(&golden["vector"]),
+        }
+    };
+    input.into_iter().chain([conversation]).map(case).collect()
+}
+
+/// An input of its own; none where only a conversation can say it.
+fn input(text: Option<&str>, images: &[&str]) -> Option<Value> {
+    let mut input = json!({});
+    if let Some(text) = text {
+        input["text"] = json!(text);
     }
+    match images {
+        [] => {}
+        [image] => input["image"] = json!(data_uri(image)),
+        _ => return None,
+    }
+    Some(input)
+}
+
+fn messages(text: Option<&str>, images: &[&str]) -> Value {
+    let image = |name: &&str| {
+        let url = data_uri(name);
+        json!({"type": "image_url", "image_url": {"url": url}})
+    };
+    let mut content: Vec<Value> = images.iter().map(image).collect();
+    content.extend(text.map(|text| json!({"type": "text", "text": text})));
+    json!([{"role": "user", "content": content}])
 }
 
 /// An image of the goldens as a data URI.
@@ -96,35 +99,4 @@ pub fn base64(name: &str) -> String {
 /// The file of an image of the goldens.
 pub fn bytes(name: &str) -> Vec<u8> {
     fs::read(folder().join("images").join(name)).expect("an image of the goldens")
-}
-
-impl Case {
-    /// The case as an input of its own; none where only a conversation can say it.
-    pub fn input(&self) -> Option<Value> {
-        let mut input = json!({});
-        if let Some(text) = &self.text {
-            input["text"] = json!(text);
-        }
-        match &self.images[..] {
-            [] => {}
-            [image] => input["image"] = json!(data_uri(image)),
-            _ => return None,
-        }
-        Some(input)
-    }
-
-    /// The case as a conversation.
-    pub fn messages(&self) -> Value {
-        let image = |name: &String| {
-            let url = data_uri(name);
-            json!({"type": "image_url", "image_url": {"url": url}})
-        };
-        let mut content: Vec<Value> = self.images.iter().map(image).collect();
-        content.extend(
-            self.text
-                .iter()
-                .map(|text| json!({"type": "text", "text": text})),
-        );
-        json!([{"role": "user", "content": content}])
-    }
 }

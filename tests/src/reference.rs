@@ -98,23 +98,24 @@ fn length(vector: &[f32]) -> f32 {
     squares.sum::<f64>().sqrt() as f32
 }
 
-/// Wants a text's vector to be the same to the bit, alone and shuffled among all others.
+/// Wants an input's vector to be the same to the bit, alone and shuffled among all others.
 #[track_caller]
 pub fn assert_batch_invariant(server: &Server, family: &Family) {
-    let mut texts: Vec<&str> = family.cases.iter().filter_map(Case::plain_text).collect();
+    let mut inputs: Vec<&Value> = family.cases.iter().filter_map(Case::plain_input).collect();
     let mut order = 0;
-    texts.sort_by_cached_key(|_| {
+    inputs.sort_by_cached_key(|_| {
         order += 7;
         order % 23
     });
-    let together = vectors(&ask(server, family, &json!({"input": texts})));
-    assert_eq!(together.len(), texts.len(), "{}", family.name);
-    for (text, vector) in texts.iter().zip(&together) {
-        let alone = vectors(&ask(server, family, &json!({"input": text}))).remove(0);
+    let together = vectors(&ask(server, family, &json!({"input": inputs})));
+    assert_eq!(together.len(), inputs.len(), "{}", family.name);
+    for (input, vector) in inputs.iter().zip(&together) {
+        let alone = vectors(&ask(server, family, &json!({"input": [input]}))).remove(0);
         assert!(
             bits(&alone) == bits(vector),
-            "{}: differs in company: {text:.40?}",
-            family.name
+            "{}: differs in company: {:.60}",
+            family.name,
+            input.to_string()
         );
     }
 }

@@ -9,18 +9,15 @@ use std::thread;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use tenon_tests::goldens::max_abs_difference;
 use tenon_tests::http::Response;
-use tenon_tests::multimodal::{self, Case, Checkpoint, base64, bytes, data_uri};
-use tenon_tests::server::{Server, vectors};
-
-/// The largest absolute difference to the reference, as a part of the vector's length.
-const TOLERANCE: f32 = 1e-5;
+use tenon_tests::multimodal::{self, base64, bytes, data_uri};
+use tenon_tests::reference::{assert_batch_invariant, assert_equal, assert_near};
+use tenon_tests::server::Server;
 
 const GME: &str = "gme-qwen2-vl";
 
-fn start(arguments: &[&str]) -> Server {
-    let mut arguments = arguments.to_vec();
+fn start(dtype: &str) -> Server {
+    let mut arguments = vec!["--dtype", dtype];
     let checkpoints = multimodal::all();
     for checkpoint in &checkpoints {
         let path = checkpoint.directory.to_str().expect("UTF-8 path");
@@ -32,108 +29,23 @@ fn start(arguments: &[&str]) -> Server {
 /// One server of all checkpoints, ended by a watchdog when the test process is gone.
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| start(&["--dtype", "f32"]))
-}
-
-fn request(server: &Server, checkpoint: &Checkpoint, mut body: Value) -> Value {
-    body["model"] = json!(checkpoint.name);
-    body["encoding_format"] = json!("base64");
-    let answer = server.embeddings(&body);
-    let text = answer.text();
-    assert_eq!(answer.status, 200, "{}: {text:.500}", checkpoint.name);
-    answer.json()
-}
-
-/// Every way in which a case can be asked for.
-fn bodies(case: &Case) -> Vec<Value> {
-    let mut bodies = Vec::new();
-    bodies.extend(case.input().map(|input| json!({"input": [input]})));
-    bodies.push(json!({"messages": case.messages()}));
-    for body in &mut bodies {
-        if let Some(instruction) = &case.instruction {
-            body["instruction"] = json!(instruction);
-        }
-    }
-    bodies
-}
-
-fn length(vector: &[f32]) -> f32 {
-    let squares = vector.iter().map(|value| f64::from(*value).powi(2));
-    squares.sum::<f64>().sqrt() as f32
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let product: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum();
-    product as f32 / length(a) / length(b)
+    SERVER.get_or_init(|| start("f32"))
 }
 
 #[test]
 fn vectors_and_token_counts_equal_the_reference() {
-    let mut wrong = Vec::new();
-    for checkpoint in &multimodal::all() {
-        let mut worst = 0.0;
-        for case in &checkpoint.cases {
-            for body in bodies(case) {
-                let answer = request(server(), checkpoint, body);
-                let vector = vectors(&answer).remove(0);
-                let label = format!("{}: {:?} {:?}", checkpoint.name, case.text, case.images);
-                assert_eq!(vector.len(), case.vector.len(), "{label}");
-                let difference = max_abs_difference(&vector, &case.vector) / length(&case.vector);
-                worst = f32::max(worst, difference);
-                let tokens = &answer["usage"]["prompt_tokens"];
-                if difference > TOLERANCE || *tokens != case.tokens {
-                    wrong.push(format!(
-                        "{label}: differs by {difference:e}; {tokens} tokens, wanted {}",
-                        case.tokens
-                    ));
-                }
-            }
-        }
-        let cases = checkpoint.cases.len();
-        println!(
-            "{}: {cases} cases, max difference {worst:e}",
-            checkpoint.name
-        );
-    }
-    assert!(wrong.is_empty(), "{} are wrong: {wrong:#?}", wrong.len());
-    server().assert_log_is_clean();
+    assert_equal(server(), &multimodal::all());
 }
 
 #[test]
-fn bf16_vectors_are_close_to_the_reference() {
-    let server = start(&["--dtype", "bf16"]);
-    for checkpoint in &multimodal::all() {
-        let mut least = 1.0;
-        for case in &checkpoint.cases {
-            let body = bodies(case).remove(0);
-            let vector = vectors(&request(&server, checkpoint, body)).remove(0);
-            least = f32::min(least, cosine(&vector, &case.vector));
-        }
-        println!("{}: least cosine {least}", checkpoint.name);
-        assert!(least >= 0.999, "{}: cosine {least}", checkpoint.name);
-    }
+fn vectors_in_bf16_point_where_the_references_do() {
+    assert_near(&start("bf16"), &multimodal::all());
 }
 
 #[test]
 fn vectors_are_the_same_to_the_bit_alone_and_in_company() {
     for checkpoint in &multimodal::all() {
-        let plain = checkpoint
-            .cases
-            .iter()
-            .filter(|case| case.instruction.is_none());
-        let mut inputs: Vec<Value> = plain.filter_map(Case::input).collect();
-        let mut order = 0;
-        inputs.sort_by_cached_key(|_| {
-            order += 5;
-            order % 13
-        });
-        let together = vectors(&request(server(), checkpoint, json!({"input": inputs})));
-        assert_eq!(together.len(), inputs.len());
-        for (input, vector) in inputs.iter().zip(&together) {
-            let alone = vectors(&request(server(), checkpoint, json!({"input": [input]})));
-            let bits = |vector: &[f32]| vector.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
-            assert!(bits(&alone[0]) == bits(vector), "{}", checkpoint.name);
-        }
+        assert_batch_invariant(server(), checkpoint);
     }
 }
 
