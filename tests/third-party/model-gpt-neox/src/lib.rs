@@ -55,6 +55,8 @@ impl Model for GptNeoX {
             hidden_size: hidden,
             max_tokens: Some(config.max_tokens),
             vocab_size: config.vocab_size,
+            images: false,
+            pooled: false,
         };
         Ok((model, info))
     }
