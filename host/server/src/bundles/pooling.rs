@@ -246,7 +246,20 @@ fn dense(path: &Path, folder: &str) -> Result<Value, BundleError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::builtin::COMPONENTS, MODES};
+    use super::super::builtin::COMPONENTS;
+    use super::*;
+
+    #[test]
+    fn a_folder_without_modules_is_pooled_as_its_model_says() {
+        let pooling = json!({"type": "pooling", "modes": ["lasttoken"]});
+        let chain = Chain::pooled("lasttoken", true);
+        assert_eq!(
+            chain.modules,
+            [pooling.clone(), json!({"type": "normalize"})]
+        );
+        assert!(chain.include_prompt);
+        assert_eq!(Chain::pooled("lasttoken", false).modules, [pooling]);
+    }
 
     #[test]
     fn the_modes_that_models_are_pooled_with_by_default_are_known() {
