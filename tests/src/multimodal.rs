@@ -9,8 +9,15 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::families::{Case, Family};
-use crate::server::vector;
+use crate::server::{Server, vector};
 use crate::tools::root;
+
+/// A checkpoint of GME on Qwen2-VL, as on the hub.
+pub const GME: &str = "gme-qwen2-vl";
+/// A checkpoint of CLIP, as on the hub.
+pub const CLIP: &str = "clip";
+/// What the files of lossy images end in. Decoders differ there.
+const LOSSY: &str = ".jpg";
 
 /// The folder of all of them.
 pub fn folder() -> PathBuf {
@@ -19,16 +26,39 @@ pub fn folder() -> PathBuf {
 
 /// Every checkpoint, by name; each case as an input and as a conversation.
 pub fn all() -> Vec<Family> {
+    read(|images| !images.iter().any(|image| image.ends_with(LOSSY)))
+}
+
+/// The same with the cases of lossy images alone.
+pub fn lossy() -> Vec<Family> {
+    read(|images| images.iter().any(|image| image.ends_with(LOSSY)))
+}
+
+/// Every checkpoint with those cases whose images are `wanted`.
+fn read(wanted: impl Fn(&[&str]) -> bool + Copy) -> Vec<Family> {
     let entries = fs::read_dir(folder()).expect("tests/multimodal");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut goldens: Vec<PathBuf> = paths
         .filter(|path| path.extension().is_some_and(|it| it == "json"))
         .collect();
     goldens.sort();
+    let family = |path| family(path, wanted);
     goldens.into_iter().map(family).collect()
 }
 
-fn family(path: PathBuf) -> Family {
+/// Starts a server of all checkpoints.
+#[track_caller]
+pub fn serve(dtype: &str) -> Server {
+    let mut arguments = vec!["--dtype", dtype];
+    let checkpoints = all();
+    for checkpoint in &checkpoints {
+        let path = checkpoint.directory.to_str().expect("UTF-8 path");
+        arguments.extend(["--model", path]);
+    }
+    Server::start(&arguments)
+}
+
+fn family(path: PathBuf, wanted: impl Fn(&[&str]) -> bool) -> Family {
     let text = fs::read_to_string(&path).expect("goldens");
     let goldens: Value = serde_json::from_str(&text).expect("JSON");
     let directory = path.with_extension("");
@@ -36,14 +66,17 @@ fn family(path: PathBuf) -> Family {
     let cases = goldens["cases"].as_array().expect("cases").iter();
     Family {
         name: name.expect("UTF-8 name").to_owned(),
-        cases: cases.flat_map(cases_of).collect(),
+        cases: cases.flat_map(|golden| cases_of(golden, &wanted)).collect(),
         directory,
     }
 }
 
-fn cases_of(golden: &Value) -> Vec<Case> {
+fn cases_of(golden: &Value, wanted: impl Fn(&[&str]) -> bool) -> Vec<Case> {
     let images = golden["images"].as_array().cloned().unwrap_or_default();
     let names: Vec<&str> = images.iter().filter_map(Value::as_str).collect();
+    if !wanted(&names) {
+        return Vec::new();
+    }
     let text = golden["text"].as_str();
     let input = input(text, &names).map(|input| ("input", json!([input])));
     let conversation = ("messages", messages(text, &names));
@@ -88,7 +121,8 @@ fn messages(text: Option<&str>, images: &[&str]) -> Value {
 
 /// An image of the goldens as a data URI.
 pub fn data_uri(name: &str) -> String {
-    format!("data:image/png;base64,{}", base64(name))
+    let kind = if name.ends_with(LOSSY) { "jpeg" } else { "png" };
+    format!("data:image/{kind};base64,{}", base64(name))
 }
 
 /// An image of the goldens in base64.
