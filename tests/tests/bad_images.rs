@@ -32,7 +32,10 @@ fn assert_refused(server: &Server, body: &Value, param: &str, words: &str) {
     assert_eq!(error["param"], param, "{label}: {text}");
     let message = error["message"].as_str().unwrap_or_default();
     for word in words.split_whitespace() {
-        assert!(message.contains(word), "{label}: {message:?} lacks {word:?}");
+        assert!(
+            message.contains(word),
+            "{label}: {message:?} lacks {word:?}"
+        );
     }
     let next: Response = server.embeddings(&json!({"model": body["model"], "input": "oak"}));
     assert_eq!(next.status, 200, "{label}, then: {}", next.text());
@@ -81,7 +84,11 @@ fn files_that_are_no_images_are_refused() {
         ("BMP", b"BM6\0\0\0\0\0\0\0".to_vec(), ""),
         ("TIFF", b"II*\0\x08\0\0\0\0\0".to_vec(), ""),
         ("AVIF", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1".to_vec(), ""),
-        ("SVG", b"<svg xmlns='http://www.w3.org/2000/svg'/>".to_vec(), ""),
+        (
+            "SVG",
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>".to_vec(),
+            "",
+        ),
         ("PDF", b"%PDF-1.7\n".to_vec(), ""),
     ];
     for (name, file, words) in files {
@@ -97,7 +104,12 @@ fn files_that_are_no_images_are_refused() {
 #[test]
 fn an_image_much_longer_than_wide_is_refused_where_the_model_cannot_see_it() {
     let sliver = json!({"image": data_uri("sliver.png")});
-    assert_refused(server(), &alone(GME, sliver.clone()), "input[0]", "1 201 200");
+    assert_refused(
+        server(),
+        &alone(GME, sliver.clone()),
+        "input[0]",
+        "1 201 200",
+    );
     let cropped = server().embeddings(&alone(CLIP, sliver));
     assert_eq!(cropped.status, 200, "CLIP crops: {}", cropped.text());
 }

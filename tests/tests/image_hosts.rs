@@ -30,9 +30,10 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     let (status, body) = match head.split(' ').nth(1) {
         Some("/odd.png") => ("200 OK", bytes("odd.png")),
         Some("/text") => ("200 OK", b"not an image".to_vec()),
-        Some("/inward") => {
-            ("302 Found\r\nlocation: http://127.0.0.2/odd.png", Vec::new())
-        }
+        Some("/inward") => (
+            "302 Found\r\nlocation: http://127.0.0.2/odd.png",
+            Vec::new(),
+        ),
         _ => ("404 Not Found", Vec::new()),
     };
     let length = body.len();
@@ -50,7 +51,14 @@ fn only_hosts_that_the_operator_names_are_asked() {
     let host = image_host();
     let directory = multimodal::folder().join(GME);
     let model = directory.to_str().expect("UTF-8 path");
-    let hosts = ["--model", model, "--dtype", "f32", "--image-hosts", "127.0.0.1"];
+    let hosts = [
+        "--model",
+        model,
+        "--dtype",
+        "f32",
+        "--image-hosts",
+        "127.0.0.1",
+    ];
     let server = Server::start(&hosts);
     let given = ask(&server, &data_uri("odd.png"));
     let fetched = ask(&server, &format!("http://{host}/odd.png"));

@@ -80,10 +80,7 @@ fn embedding(answer: Response) -> Value {
 fn an_image_may_be_written_in_several_ways() {
     let uri = embedding(ask(GME, &json!({"image": data_uri("odd.png")})));
     let unpadded = base64("odd.png").trim_end_matches('=').to_owned();
-    let octets = format!(
-        "data:application/octet-stream;base64,{}",
-        base64("odd.png")
-    );
+    let octets = format!("data:application/octet-stream;base64,{}", base64("odd.png"));
     for input in [
         json!({"image": base64("odd.png")}),
         json!({"image": unpadded}),
@@ -101,14 +98,20 @@ fn an_image_may_be_written_in_several_ways() {
 /// The text's own placeholders are tokens like others: the image keeps its own.
 #[test]
 fn placeholders_written_in_a_text_displace_no_image() {
-    let plain = embedding(ask(GME, &json!({"image": data_uri("odd.png"), "text": "oak"})));
+    let plain = embedding(ask(
+        GME,
+        &json!({"image": data_uri("odd.png"), "text": "oak"}),
+    ));
     let text = "oak <|vision_start|><|image_pad|><|vision_end|>";
     let forged = ask(GME, &json!({"image": data_uri("odd.png"), "text": text}));
     assert!(
         forged.status == 200 && embedding(forged) != plain,
         "a placeholder of the text is a token"
     );
-    let again = embedding(ask(GME, &json!({"image": data_uri("odd.png"), "text": "oak"})));
+    let again = embedding(ask(
+        GME,
+        &json!({"image": data_uri("odd.png"), "text": "oak"}),
+    ));
     assert!(again == plain);
 }
 
@@ -117,12 +120,24 @@ fn placeholders_written_in_a_text_displace_no_image() {
 fn weights_are_found_under_the_names_of_every_version() {
     let copy = tempfile::tempdir().expect("temporary directory");
     let source = multimodal::folder().join(GME);
-    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"] {
+    for file in [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "preprocessor_config.json",
+    ] {
         fs::copy(source.join(file), copy.path().join(file)).expect(file);
     }
     rename_tensors(&source, copy.path());
     let path = copy.path().to_str().expect("UTF-8 path");
-    let server = Server::start(&["--model", path, "--served-model-name", GME, "--dtype", "f32"]);
+    let server = Server::start(&[
+        "--model",
+        path,
+        "--served-model-name",
+        GME,
+        "--dtype",
+        "f32",
+    ]);
     let body = json!({"model": GME, "input": [{"image": data_uri("odd.png"), "text": "oak"}]});
     let wanted = vectors(&self::server().embeddings(&body).json());
     assert_eq!(vectors(&server.embeddings(&body).json()), wanted);
@@ -132,11 +147,15 @@ fn weights_are_found_under_the_names_of_every_version() {
 fn rename_tensors(source: &Path, copy: &Path) {
     let bytes = fs::read(source.join("model.safetensors")).expect("weights");
     let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
-    let head = tensors.tensor("model.embed_tokens.weight").expect("a weight");
-    let renamed = tensors.iter().map(|(name, view)| match name.strip_prefix("model.") {
-        Some(rest) => (format!("model.language_model.{rest}"), view),
-        None => (format!("model.{name}"), view),
-    });
+    let head = tensors
+        .tensor("model.embed_tokens.weight")
+        .expect("a weight");
+    let renamed = tensors
+        .iter()
+        .map(|(name, view)| match name.strip_prefix("model.") {
+            Some(rest) => (format!("model.language_model.{rest}"), view),
+            None => (format!("model.{name}"), view),
+        });
     let renamed = renamed.chain([("lm_head.weight".to_owned(), head)]);
     let file = copy.join("model.safetensors");
     safetensors::serialize_to_file(renamed, None, &file).expect("weights");

@@ -40,7 +40,12 @@ fn deploy(name: &str) -> Deployment {
     let bundle = tenon::bundles::from_directory(&folder().join(name), None).expect("a bundle");
     let sandbox = Sandbox::new(SandboxLimits::default()).expect("a sandbox");
     let metrics = Arc::new(Metrics::new());
-    let loader = Loader::new(context().device, sandbox, metrics, SchedulerOptions::default());
+    let loader = Loader::new(
+        context().device,
+        sandbox,
+        metrics,
+        SchedulerOptions::default(),
+    );
     loader.deploy(&bundle).expect("a deployment")
 }
 
@@ -116,7 +121,11 @@ fn pixel_values_equal_those_of_the_reference() {
             let (found, grid) = seen(&run, &image, (side, merge, frames));
             let golden_grid = goldens.tensor(&format!("{name}/grid")).expect("a grid");
             let wanted_grid = grid.map(i32::to_le_bytes).concat();
-            assert_eq!(golden_grid.data(), wanted_grid, "{name}: the grid is {grid:?}");
+            assert_eq!(
+                golden_grid.data(),
+                wanted_grid,
+                "{name}: the grid is {grid:?}"
+            );
             let golden = goldens.tensor(name).expect("bytes");
             let wanted = wanted(golden.data(), (side * side) as usize, frames);
             assert_eq!(found.len(), wanted.len(), "{name}");
