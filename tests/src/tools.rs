@@ -4,6 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// Held while something is installed, since tests run side by side and pip does not.
+static INSTALL: Mutex<()> = Mutex::new(());
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -21,6 +25,7 @@ pub fn skip(test: &str, reason: &str) {
 /// The Python of a private environment with the packages of `requirements` (a path below tests/),
 /// made in target/`name` where it is not there yet; or why there is none.
 pub fn python(name: &str, requirements: &str) -> Result<PathBuf, String> {
+    let _alone = INSTALL.lock().unwrap_or_else(PoisonError::into_inner);
     let environment = root().join("target").join(name);
     let python = environment.join("bin/python");
     let requirements = root().join("tests").join(requirements);
@@ -48,6 +53,7 @@ pub fn python(name: &str, requirements: &str) -> Result<PathBuf, String> {
 /// The folder with the npm packages of tests/clients/package.json and the scripts that use them,
 /// made in target/clients; or why there is none.
 pub fn node_clients() -> Result<PathBuf, String> {
+    let _alone = INSTALL.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = root().join("target/clients");
     let source = root().join("tests/clients");
     run(Command::new("node").arg("--version"))?;

@@ -60,8 +60,8 @@ fn rendered(deployment: &Deployment, name: &str, size: Size) -> ImageRun {
         let mut runs = runs.iter().flat_map(Rendered::images);
         *runs.next().expect("an image")
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all();
-    runtime.build().expect("a runtime").block_on(render)
+    let runtime = tokio::runtime::Runtime::new();
+    runtime.expect("a runtime").block_on(render)
 }
 
 /// The pixel values of every patch, and the grid of patches.
