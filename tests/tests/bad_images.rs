@@ -146,7 +146,7 @@ fn urls_are_refused_where_the_operator_names_no_host() {
 
 #[test]
 fn videos_are_not_served_yet() {
-    let words = "video not served yet";
+    let words = "Videos not served yet";
     let video = "https://example.com/b.mp4";
     let input = alone(GME, json!({"video": video}));
     assert_refused(server(), &input, "input[0].video", words);
@@ -198,7 +198,7 @@ fn a_model_of_text_takes_no_images() {
 #[test]
 fn one_request_has_so_many_images_and_no_more() {
     let images = |count| json!({"model": CLIP, "input": vec![json!({"image": data_uri("tiny.png")}); count]});
-    assert_refused(server(), &images(65), "input", "65 64");
+    assert_refused(server(), &images(65), "input[64].image", "65 64");
     let most = server().embeddings(&images(64));
     assert_eq!(most.status, 200, "{}", most.text());
 }

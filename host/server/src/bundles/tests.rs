@@ -322,7 +322,7 @@ fn a_model_that_a_manifest_names_may_compute_what_nobody_knows() {
     let said = open_with("pooling = \"./p.wasm\"").unwrap_err();
     assert!(said.contains("NoSuchModel"), "{said}");
     let said = open_with("model = \"builtin:plain\"").unwrap_err();
-    for word in ["roles.model", "builtin:plain", "bert, decoder"] {
+    for word in ["roles.model", "builtin:plain", "bert, clip"] {
         assert!(said.contains(word), "{word:?} is not in {said:?}");
     }
 }
