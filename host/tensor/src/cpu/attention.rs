@@ -282,6 +282,7 @@ impl Item<'_> {
                 columns: op.head_dim,
                 row: 0,
                 column: 0,
+                after: keys,
             }
             .run::<S, F32Product, Raw>(
                 &InPlace {
