@@ -209,19 +209,16 @@ fn attention(ctx: &Context) {
                 window: None,
             };
             let (q, k, v) = (part(0), part(1), part(2));
-            let seconds = best(|| {
-                ops::attention(
-                    ctx,
-                    AttentionInput::Separate(&q, &k, &v),
-                    &layout,
-                    None,
-                    &options,
-                )
-                .unwrap();
-            });
-            let flops = 4.0 * (sequences * length * length * heads * dim) as f64;
-            let what = format!("attention {sequences} x {length} rows, {heads} x {dim}");
-            report(ctx, &what, seconds, flops);
+            let bias = tensor(ctx, &[heads, 2 * length - 1]);
+            for (bias, kind) in [(None, ""), (Some(&bias), " biased")] {
+                let input = AttentionInput::Separate(&q, &k, &v);
+                let seconds = best(|| {
+                    ops::attention(ctx, input, &layout, bias, &options).unwrap();
+                });
+                let flops = 4.0 * (sequences * length * length * heads * dim) as f64;
+                let what = format!("attention{kind} {sequences} x {length} rows, {heads} x {dim}");
+                report(ctx, &what, seconds, flops);
+            }
         }
     }
 }

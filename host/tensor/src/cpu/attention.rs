@@ -1,5 +1,6 @@
 //! softmax(scale q k^T + bias + mask) v inside each sequence, made of the same tiles as a
-//! linear layer: keys and values are packed into panels once for all query heads that share them.
+//! linear layer: keys and values are packed into panels once for all query heads that share
+//! them.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
