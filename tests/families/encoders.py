@@ -55,6 +55,14 @@ def roberta_tokenizer():
     return tokenizer
 
 
+def mpnet_tokenizer():
+    """BERT's word pieces, RoBERTa's special tokens."""
+    special = ("<s>", "<pad>", "</s>", "<unk>", "[UNK]")
+    tokenizer = tiny.word_piece(special, lowercase=True, around="<s> $A </s>")
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    return tokenizer
+
+
 def modernbert_tokenizer():
     """NFC and byte-level merges between [CLS] and [SEP]."""
     special = ["<|padding|>", "<|endoftext|>", "[UNK]", "[CLS]", "[SEP]", "[PAD]"]
@@ -184,6 +192,31 @@ ENCODERS = {
         sentence_bert={"max_seq_length": 48, "do_lower_case": True},
         normalize=False,
         dense=[dense(64, 24, True, "activation.Tanh")],
+    ),
+    # Texts of more than 128 tokens reach every bucket of its bias.
+    "mpnet": Family(
+        config={
+            "architectures": ["MPNetForMaskedLM"],
+            "model_type": "mpnet",
+            "hidden_size": 32,
+            "intermediate_size": 80,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-5,
+            "max_position_embeddings": 322,
+            "relative_attention_num_buckets": 32,
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+        },
+        tokenizer=mpnet_tokenizer,
+        tokenizer_config=tokenizer_config(
+            "MPNetTokenizer", 320, do_lower_case=True, **{**ROBERTA_NAMES, "unk_token": "[UNK]"}
+        ),
+        pooling=old_pooling(32, "mean_tokens"),
+        sentence_bert={"max_seq_length": 300, "do_lower_case": False},
+        prefix="mpnet.",
     ),
     "nomic": Family(
         config={

@@ -138,13 +138,16 @@ fn attention(ctx: &Context) {
                 window: None,
             };
             let (q, k, v) = (part(0), part(1), part(2));
-            let seconds = best(|| {
-                ops::attention(ctx, AttentionInput::Separate(&q, &k, &v), &layout, &options)
-                    .unwrap();
-            });
-            let flops = 4.0 * (sequences * length * length * heads * dim) as f64;
-            let what = format!("attention {sequences} x {length} rows, {heads} x {dim}");
-            report(ctx, &what, seconds, flops);
+            let bias = tensor(ctx, &[heads, 2 * length - 1]);
+            for (bias, kind) in [(None, ""), (Some(&bias), " biased")] {
+                let input = AttentionInput::Separate(&q, &k, &v);
+                let seconds = best(|| {
+                    ops::attention(ctx, input, &layout, bias, &options).unwrap();
+                });
+                let flops = 4.0 * (sequences * length * length * heads * dim) as f64;
+                let what = format!("attention{kind} {sequences} x {length} rows, {heads} x {dim}");
+                report(ctx, &what, seconds, flops);
+            }
         }
     }
 }
@@ -192,7 +195,7 @@ fn forward(ctx: &Context) {
             let [fused, output, up, down] = weights;
             let plain = Activation::Identity;
             let qkv = ops::linear(ctx, x, fused, Some(&b1152), plain, None)?;
-            let mixed = ops::attention(ctx, AttentionInput::Fused(&qkv), &layout, &options)?;
+            let mixed = ops::attention(ctx, AttentionInput::Fused(&qkv), &layout, None, &options)?;
             let x = ops::linear(ctx, &mixed, output, Some(&b384), plain, Some(x))?;
             let x = ops::layer_norm(ctx, &x, Some(&b384), Some(&b384), 1e-12, None)?;
             let wide = ops::linear(ctx, &x, up, Some(&b1536), Activation::GeluErf, None)?;

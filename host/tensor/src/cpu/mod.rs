@@ -8,6 +8,7 @@ mod avx512;
 mod buffer;
 mod convert;
 mod device;
+mod distance_bias;
 mod elementwise;
 mod embedding;
 mod gemm;

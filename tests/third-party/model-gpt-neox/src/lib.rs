@@ -133,7 +133,7 @@ impl Attention {
         let key = rotate(&self.third(&qkv, 1)?)?;
         let value = self.third(&qkv, 2)?;
         let input = AttentionInput::Separate((&query, &key, &value));
-        let context = tensor::attention(&input, layout, self.options)?;
+        let context = tensor::attention(&input, layout, None, self.options)?;
         self.output.apply_onto(residual, &context)
     }
 
