@@ -69,6 +69,7 @@ MODELS = {
         "float32",
         {"dim": 768, "hidden_dim": 3072, "n_layers": 6, "n_heads": 12},
     ),
+    "mpnet": ("all-mpnet-base-v2", "float32", encoder()),
     "nomic": ("nomic-embed-text-v1.5", "float32", encoder()),
     "modernbert": (
         "modernbert-embed-base",
@@ -145,6 +146,7 @@ def renaming(tiny, folder):
         lambda name: name,
         lambda name: f"model.{name}",
         lambda name: f"bert.{name}",
+        lambda name: f"mpnet.{name}",
         lambda name: name.replace("language_model.", "model.", 1),
     ]
     for rule in rules:
