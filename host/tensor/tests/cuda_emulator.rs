@@ -22,8 +22,10 @@ const OPTIONS: [&str; 9] = [
     "-fno-sanitize-recover=all",
 ];
 
-/// One replacement in the source of a kernel.
-struct Mutation {
+/// A mistake: one replacement in the source of a kernel, and the program that must notice it.
+struct Mutant {
+    name: &'static str,
+    program: &'static str,
     file: &'static str,
     find: &'static str,
     replace: &'static str,
@@ -31,7 +33,7 @@ struct Mutation {
 
 /// Compiles a program with the kernels, or with mutants of them, where anything changed since the
 /// last time; or says why it cannot.
-fn build(program: &str, name: &str, mutation: Option<&Mutation>) -> Result<PathBuf, String> {
+fn build(program: &str, name: &str, mutant: Option<&Mutant>) -> Result<PathBuf, String> {
     run(Command::new("c++").arg("--version"))?;
     // The emulator's files come last: its intrinsics replace the device's.
     let emulator = sources().join("emulator");
@@ -43,10 +45,10 @@ fn build(program: &str, name: &str, mutation: Option<&Mutation>) -> Result<PathB
     for path in kernels.iter().chain(&emulator) {
         let file = path.file_name().unwrap().to_str().unwrap();
         let mut text = fs::read_to_string(path).unwrap();
-        if let Some(mutation) = mutation.filter(|mutation| mutation.file == file) {
-            let count = text.matches(mutation.find).count();
-            assert_eq!(count, 1, "{name}: {file} has {:?} so often", mutation.find);
-            text = text.replace(mutation.find, mutation.replace);
+        if let Some(mutant) = mutant.filter(|mutant| mutant.file == file) {
+            let count = text.matches(mutant.find).count();
+            assert_eq!(count, 1, "{name}: {file} has {:?} so often", mutant.find);
+            text = text.replace(mutant.find, mutant.replace);
         }
         write_changed(&folder.join(file), &text);
         texts.push(text);
@@ -91,17 +93,6 @@ fn passes(program: &str) {
     }
 }
 
-#[track_caller]
-fn fails(name: &str, program: &str, mutation: Mutation) {
-    match build(program, name, Some(&mutation)) {
-        Ok(executable) => match execute(&executable) {
-            Ok(report) => panic!("nobody noticed {name}:\n{report}"),
-            Err(error) => println!("{error}"),
-        },
-        Err(reason) => skip(name, &reason),
-    }
-}
-
 #[test]
 fn embeddings_match_reference() {
     passes("embedding");
@@ -113,14 +104,113 @@ fn norms_match_reference() {
 }
 
 #[test]
-fn a_sum_over_half_of_the_lanes_is_noticed() {
-    fails(
-        "half_of_the_lanes",
-        "norm",
-        Mutation {
-            file: "norm.cu",
-            find: "int distance = lanes / 2;",
-            replace: "int distance = lanes / 4;",
-        },
-    );
+fn attention_matches_reference() {
+    passes("attention");
+}
+
+#[test]
+fn attention_matches_reference_for_every_width() {
+    passes("attention_widths");
+}
+
+/// Mistakes that compile: each must be noticed.
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "sum over half of the lanes",
+        program: "norm",
+        file: "norm.cu",
+        find: "int distance = lanes / 2;",
+        replace: "int distance = lanes / 4;",
+    },
+    Mutant {
+        name: "no barrier before the keys are read",
+        program: "attention",
+        file: "attention.cu",
+        find: "nobody still uses the values.\n        block_barrier();",
+        replace: "",
+    },
+    Mutant {
+        name: "no barrier before the values are read",
+        program: "attention",
+        file: "attention.cu",
+        find: "nobody still uses the keys.\n        block_barrier();",
+        replace: "",
+    },
+    Mutant {
+        name: "keys not waited for",
+        program: "attention",
+        file: "attention.cu",
+        find: "copy_wait<0>();\n        // The keys",
+        replace: "// The keys",
+    },
+    Mutant {
+        name: "values not waited for",
+        program: "attention",
+        file: "attention.cu",
+        find: "copy_wait<0>();\n        // The values",
+        replace: "// The values",
+    },
+    Mutant {
+        name: "swapped halves of a fragment",
+        program: "attention",
+        file: "attention.cu",
+        find: "to[2 * n + 1], query, b[2], b[3]",
+        replace: "to[2 * n + 1], query, b[3], b[2]",
+    },
+    Mutant {
+        name: "values not transposed",
+        program: "attention",
+        file: "attention.cu",
+        find: "load_matrices_transposed(b,",
+        replace: "load_matrices(b,",
+    },
+    Mutant {
+        name: "causal mask without the query itself",
+        program: "attention",
+        file: "sequence.cuh",
+        find: "key <= query + right;\n    }\n\n    // Whether",
+        replace: "key < query + right;\n    }\n\n    // Whether",
+    },
+    Mutant {
+        name: "unmasked tile at the window's edge",
+        program: "attention",
+        file: "sequence.cuh",
+        find: "key >= query + queries - 1 - left",
+        replace: "key >= query - left",
+    },
+    Mutant {
+        name: "tile larger than shared memory",
+        program: "attention",
+        file: "attention.cu",
+        find: "(QUERIES + 2 * KEYS) * STRIDE * 2",
+        replace: "(QUERIES + 2 * KEYS) * STRIDE * 2 - 32",
+    },
+    Mutant {
+        name: "sum not made relative to a new highest",
+        program: "attention",
+        file: "sequence.cuh",
+        find: "sum *= factor;",
+        replace: "",
+    },
+    Mutant {
+        name: "row that saw nothing yet",
+        program: "attention",
+        file: "sequence.cuh",
+        find: "float before = highest;",
+        replace: "float before = shift();",
+    },
+];
+
+#[test]
+fn mutants_are_noticed() {
+    for mutant in MUTANTS {
+        let name = mutant.name.replace(' ', "_");
+        match build(mutant.program, &name, Some(mutant)) {
+            Ok(executable) => match execute(&executable) {
+                Ok(report) => panic!("nobody noticed: {}\n{report}", mutant.name),
+                Err(error) => println!("{}: {error}", mutant.name),
+            },
+            Err(reason) => return skip("mutants_are_noticed", &reason),
+        }
+    }
 }

@@ -17,7 +17,8 @@
 
 constexpr int WARP_LANES = 32;
 constexpr int MAX_THREADS = 1024;
-constexpr size_t STACK_BYTES = 128 << 10;
+// Each switch costs AddressSanitizer as much as the stack is large.
+constexpr size_t STACK_BYTES = 32 << 10;
 
 struct Dim {
     unsigned x, y, z;

@@ -41,7 +41,7 @@ DEVICE float shuffle_xor(float value, int mask) {
     return shuffle(value, (block.thread() % WARP_LANES) ^ mask);
 }
 
-DEVICE float float_of_bits(u32 bits) {
+UNWATCHED DEVICE float float_of_bits(u32 bits) {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
@@ -141,6 +141,13 @@ UNWATCHED DEVICE void load_matrices_transposed(u32 (&to)[4], const void* row) {
     }
 }
 
+struct Bf16Bits {
+    UNWATCHED float operator()(u32 bits) const { return float_of_bits(bits << 16); }
+};
+struct F16Bits {
+    UNWATCHED float operator()(u32 bits) const { return float_of_f16(static_cast<u16>(bits)); }
+};
+
 // Each lane computes its four elements of the product from all lanes' fragments.
 template <typename ToFloat>
 UNWATCHED void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, ToFloat to_float) {
@@ -149,21 +156,20 @@ UNWATCHED void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, ToFloa
     for (int element = 0; element < 4; element++) {
         int row = lane / 4 + element / 2 * 8, column = lane % 4 * 2 + element % 2;
         float sum = 0.0f;
-        for (int k = 0; k < 16; k++) {
-            const u32* left = offers[row % 8 * 4 + k % 8 / 2].words;
-            const u32* right = offers[column * 4 + k % 8 / 2].words;
-            int half = k % 2 * 16;
-            sum += to_float(static_cast<u16>(left[row / 8 + k / 8 * 2] >> half)) *
-                   to_float(static_cast<u16>(right[4 + k / 8] >> half));
+        for (int k = 0; k < 16; k += 2) {
+            u32 left = offers[row % 8 * 4 + k % 8 / 2].words[row / 8 + k / 8 * 2];
+            u32 right = offers[column * 4 + k % 8 / 2].words[4 + k / 8];
+            sum += to_float(left & 0xffff) * to_float(right & 0xffff);
+            sum += to_float(left >> 16) * to_float(right >> 16);
         }
         c[element] += sum;
     }
 }
 
 DEVICE void multiply_bf16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    multiply(c, a, b0, b1, [](u16 bits) { return float_of_bits(u32(bits) << 16); });
+    multiply(c, a, b0, b1, Bf16Bits());
 }
 
 DEVICE void multiply_f16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    multiply(c, a, b0, b1, float_of_f16);
+    multiply(c, a, b0, b1, F16Bits());
 }
