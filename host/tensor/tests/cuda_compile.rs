@@ -40,6 +40,47 @@ const GATES: &[Gate] = &[
     ),
     gate("rms_norm_", 56, "9 blocks of 128: as layer norm"),
     gate("l2_normalize_", 56, "9 blocks of 128: as layer norm"),
+    gate(
+        "attention_bf16_",
+        168,
+        "3 blocks of 128: 12 warps keep the tensor cores fed",
+    ),
+    gate("attention_f16_", 168, "as bf16"),
+    gate(
+        "attention_bf16_128",
+        255,
+        "2 blocks of 128: the results alone are 64 registers",
+    ),
+    gate("attention_f16_128", 255, "as bf16"),
+    gate(
+        "attention_bf16_256",
+        255,
+        "2 blocks of 128: the results alone are 128 registers",
+    ),
+    gate("attention_f16_256", 255, "as bf16"),
+    gate(
+        "attention_plain_",
+        128,
+        "4 blocks of 128: for parity, not for speed",
+    ),
+    gate("add_", 40, "6 blocks of 256: memory is the limit"),
+    gate("mul_", 40, "as add"),
+    gate("scale_", 40, "as add"),
+    gate("gated_", 48, "5 blocks of 256: the functions take some"),
+    gate("finish_", 48, "as gated"),
+    gate("cast_", 40, "as add"),
+    gate("copy_", 40, "as add"),
+    gate("rotary_", 48, "5 blocks of 256: four operands at a time"),
+    Gate {
+        stack: 48,
+        ..gate(
+            "rotary_table",
+            40,
+            "sine and cosine of huge angles keep a product there",
+        )
+    },
+    gate("segment_pool_", 48, "5 blocks of 256: memory is the limit"),
+    gate("pixels_", 48, "as add"),
 ];
 
 const fn gate(kernels: &'static str, registers: u64, reason: &'static str) -> Gate {

@@ -113,6 +113,36 @@ fn attention_matches_reference_for_every_width() {
     passes("attention_widths");
 }
 
+#[test]
+fn attention_without_tensor_cores_matches_reference() {
+    passes("attention_plain");
+}
+
+#[test]
+fn rotations_match_reference() {
+    passes("rotary");
+}
+
+#[test]
+fn functions_of_elements_and_conversions_match_reference() {
+    passes("elementwise");
+}
+
+#[test]
+fn copies_of_views_are_exact() {
+    passes("copy");
+}
+
+#[test]
+fn pooled_rows_match_reference() {
+    passes("pooling");
+}
+
+#[test]
+fn pixels_match_reference() {
+    passes("pixels");
+}
+
 /// Mistakes that compile: each must be noticed.
 const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -198,6 +228,34 @@ const MUTANTS: &[Mutant] = &[
         file: "sequence.cuh",
         find: "float before = highest;",
         replace: "float before = shift();",
+    },
+    Mutant {
+        name: "id that is one beyond the table",
+        program: "embedding",
+        file: "embedding.cu",
+        find: "id < static_cast<u32>(table_rows)",
+        replace: "id <= static_cast<u32>(table_rows)",
+    },
+    Mutant {
+        name: "no barrier before a tile is overwritten",
+        program: "attention_plain",
+        file: "attention_plain.cu",
+        find: "        warp.add_values(weights, tile);\n        block_barrier();",
+        replace: "        warp.add_values(weights, tile);",
+    },
+    Mutant {
+        name: "no barrier before lanes are put together",
+        program: "pooling",
+        file: "pooling.cu",
+        find: "    block_barrier();",
+        replace: "",
+    },
+    Mutant {
+        name: "whole chunks of a row that is none",
+        program: "pooling",
+        file: "element.cuh",
+        find: "return width % CHUNK == 0 &&",
+        replace: "return",
     },
 ];
 

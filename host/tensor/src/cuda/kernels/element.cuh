@@ -12,7 +12,6 @@ struct F16 {
 DEVICE float to_float(float x) { return x; }
 DEVICE float to_float(Bf16 x) { return float_of_bits(static_cast<u32>(x.bits) << 16); }
 DEVICE float to_float(F16 x) { return float_of_f16(x.bits); }
-DEVICE float to_float(u8 x) { return static_cast<float>(x); }
 
 DEVICE void set(float& to, float x) { to = x; }
 DEVICE void set(Bf16& to, float x) { to.bits = bf16_bits(x); }
