@@ -1,5 +1,6 @@
 //! The benchmark behind `cargo xtask bench`: one load generator for this server and its peers.
 
+mod families;
 mod load;
 mod peak;
 mod report;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use load::Seen;
 use report::Cell;
 use servers::{Kind, Running};
+use tenon_tensor::Device;
 use workload::Workload;
 
 /// How long a server is loaded before it is measured.
@@ -24,6 +26,8 @@ const LONG_CLIENTS: usize = 4;
 
 /// What the command line asks for.
 struct Options {
+    /// Measure model families in place of the default model.
+    families: bool,
     /// Install and measure the peers too.
     peers: bool,
     /// How long each cell is measured.
@@ -40,6 +44,9 @@ fn main() -> Result<()> {
         options.measure.as_secs(),
         servers::cpu()
     );
+    if options.families {
+        return families::run(options.measure);
+    }
 
     let mut kinds = vec![Kind::Tenon("f32")];
     if has_bf16 {
@@ -66,13 +73,16 @@ fn main() -> Result<()> {
         measured.iter().for_each(report::row);
         cells.extend(measured);
     }
+    let device = Device::cpu(threads)?;
+    let mut peak = peak::f32_flops(&device);
     let long = measure(&servers, &workload::long(), LONG_CLIENTS, options.measure)?;
+    peak = peak.max(peak::f32_flops(&device));
     for (kind, server) in &servers {
         println!("{kind}: resident {}", server.memory());
     }
     report::ratios(&cells);
     drop(servers);
-    report::long_batches(&long, peak::f32_gflops(threads));
+    report::long_batches(&long, peak / 1e9);
     Ok(())
 }
 
@@ -102,17 +112,19 @@ fn measure(
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut options = Options {
+        families: false,
         peers: false,
         measure: Duration::from_secs(8),
     };
     for argument in arguments {
         match argument.split_once('=') {
+            None if argument == "--families" => options.families = true,
             None if argument == "--peers" => options.peers = true,
             Some(("--seconds", value)) => {
                 let seconds = value.parse().context("--seconds wants a whole number")?;
                 options.measure = Duration::from_secs(seconds);
             }
-            _ => bail!("unknown argument {argument:?}: wanted --peers or --seconds=N"),
+            _ => bail!("unknown argument {argument:?}: wanted --families, --peers or --seconds=N"),
         }
     }
     Ok(options)

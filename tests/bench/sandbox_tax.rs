@@ -15,11 +15,12 @@ use tenon::app::Loader;
 use tenon::batch::{BatchOutput, ExecuteError, Executor, PackedBatch, Sequence};
 use tenon::bundles::Bundle;
 use tenon::http::service::{Call, EmbedService as _};
+use tenon::media::{FetchLimits, FetchPolicy, Fetcher};
 use tenon::observability::Metrics;
 use tenon::sandbox::{Sandbox, SandboxLimits};
 use tenon::scheduler::{Scheduler, SchedulerOptions, Unobserved};
-use tenon::service::{RequestLimits, Service};
-use tenon_preprocess::{Segment as TextSegment, TextTokenizer};
+use tenon::service::{ImageReader, RequestLimits, Service};
+use tenon_preprocess::{ImageLimits, Segment as TextSegment, TextTokenizer};
 use tenon_sdk::native::{Batch, Environment, enter};
 use tenon_sdk::request_parser::Guest as _;
 use tenon_sdk::response_encoder::{
@@ -139,10 +140,12 @@ fn report(clients: usize, pairs: &[(Round, Round)]) {
 fn sandboxed(bundle: &Bundle, device: &Device, options: &SchedulerOptions) -> Result<Service> {
     let sandbox = Sandbox::new(SandboxLimits::default())?;
     let metrics = Arc::new(Metrics::new());
+    let fetcher = Fetcher::new(FetchPolicy::default(), FetchLimits::default())?;
     let loader = Loader::new(device.clone(), sandbox, metrics, options.clone());
     Service::new(
         vec![Arc::new(loader.deploy(bundle)?)],
         RequestLimits::default(),
+        ImageReader::new(fetcher, ImageLimits::default(), 1),
     )
 }
 
@@ -218,7 +221,7 @@ impl Native {
             add_special_tokens: request.add_special_tokens,
         };
         let rendered = enter(self.template.clone(), || {
-            Plain::render(request.inputs, options)
+            Plain::render(request.inputs, Vec::new(), options)
         })
         .map_err(refused)?;
         let mut sequences = Vec::new();

@@ -139,7 +139,7 @@ pub fn prepare_peers() -> Result<()> {
 }
 
 /// The Python of the peers' environment: `$TENON_BENCH_PYTHON`, or one made in target/peers.
-fn peer_python() -> Result<PathBuf> {
+pub fn peer_python() -> Result<PathBuf> {
     if let Some(python) = std::env::var_os("TENON_BENCH_PYTHON") {
         return Ok(python.into());
     }

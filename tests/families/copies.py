@@ -33,6 +33,7 @@ def nomic_hub(source, directory):
         "fused_bias_fc": True,
         "fused_dropout_add_ln": True,
         "initializer_range": 0.02,
+        "is_matryoshka": native["is_matryoshka"],
         "layer_norm_epsilon": native["layer_norm_eps"],
         "max_trained_positions": native["max_position_embeddings"],
         "mlp_fc1_bias": False,

@@ -4,23 +4,27 @@ Versions that made the committed files:
 
     pip install sentence-transformers==6.2.0 transformers==5.23.0 torch==2.15.0
 
-Run with the names of families, or with none for all of families.py and copies.py:
+Run with the names of families, or with none for all of encoders.py, decoders.py and copies.py:
 
     python make_checkpoints.py [NAME...]
 
-NAME/ is a checkpoint with random weights in the files of a real one; NAME.json has the vectors of
-texts.json, each computed alone (batch of one, no padding) in f32, and how far the reference is from
-itself in f64. The weights are larger than those of a fresh model, so that an error in any part of
-the graph shows in the vectors. A tokenizer.json that is there is kept: training one breaks ties
-differently on every run.
+With --out another folder is filled, with --seed by other weights, and with --scale in other sizes
+too; TENON_FAMILIES=FOLDER makes the tests read it.
+
+NAME/ is a checkpoint with random weights in the files of a real one (third-party/NAME/ if no
+built-in component computes it, conversations/NAME/ if it has a chat template); NAME.json beside it has the vectors of texts.json, each computed
+alone (batch of one, no padding) in f32, and how far the reference is from itself in f64. The
+weights are larger than those of a fresh model, so that an error in any part of the graph shows in
+the vectors. A tokenizer.json that is there is kept: training one breaks ties differently on every
+run.
 """
 
+import argparse
 import base64
 import json
 import math
 import platform
 import shutil
-import sys
 from pathlib import Path
 
 import numpy
@@ -31,12 +35,17 @@ import transformers
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
+import conversations
 from copies import COPIES
-from families import FAMILIES
+from decoders import DECODERS
+from encoders import ENCODERS
+from sizes import resized
 
 HERE = Path(__file__).parent
+FAMILIES = ENCODERS | DECODERS
 SEED = 7
-PROMPTED_TEXTS = (0, 10, 18)
+# The texts with a prompt, and with shorter vectors.
+CHOSEN_TEXTS = (0, 10, 18)
 # As real models have more rows than tokens.
 EMBEDDING_ROWS = 16
 
@@ -48,9 +57,9 @@ def write_json(path, value):
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def randomize(model):
+def randomize(model, seed):
     """Weights that keep the size of activations; norms and biases away from ones and zeros."""
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=generator)
         if weight.ndim == 1 and name.endswith("bias"):
@@ -74,12 +83,12 @@ def write_tokenizer(family, directory):
     return tokenizers.Tokenizer.from_file(str(path)).get_vocab_size()
 
 
-def write_model(family, vocabulary, directory):
+def write_model(family, vocabulary, directory, seed):
     """config.json and model.safetensors."""
     rows = math.ceil(vocabulary / EMBEDDING_ROWS) * EMBEDDING_ROWS
     write_json(directory / "config.json", {**family.config, "vocab_size": rows})
     config = transformers.AutoConfig.from_pretrained(directory)
-    model = randomize(transformers.AutoModel.from_config(config))
+    model = randomize(transformers.AutoModel.from_config(config), seed)
     storage = getattr(torch, family.storage)
     state = {
         family.prefix + name: weight.to(storage).contiguous()
@@ -88,11 +97,11 @@ def write_model(family, vocabulary, directory):
     save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def write_dense(settings, storage, directory):
+def write_dense(settings, storage, directory, seed):
     """A Dense module's two files: f32, with values that `storage` can hold too."""
     write_json(directory / "config.json", settings)
     sizes = {key: settings[key] for key in ("in_features", "out_features", "bias")}
-    linear = randomize(torch.nn.Linear(**sizes))
+    linear = randomize(torch.nn.Linear(**sizes), seed)
     state = {
         f"linear.{name}": weight.to(storage).float()
         for name, weight in linear.state_dict().items()
@@ -100,7 +109,7 @@ def write_dense(settings, storage, directory):
     save_file(state, directory / "model.safetensors")
 
 
-def write_modules(family, directory):
+def write_modules(family, directory, seed):
     """modules.json and the modules after the transformer."""
     kinds = ["Transformer", "Pooling"] + ["Dense"] * len(family.dense)
     kinds += ["Normalize"] * family.normalize
@@ -112,7 +121,7 @@ def write_modules(family, directory):
     write_json(directory / "modules.json", modules)
     write_json(directory / "1_Pooling/config.json", family.pooling)
     for settings, path in zip(family.dense, paths[2:]):
-        write_dense(settings, getattr(torch, family.storage), directory / path)
+        write_dense(settings, getattr(torch, family.storage), directory / path, seed)
 
 
 def write_settings(family, directory):
@@ -129,15 +138,17 @@ def write_settings(family, directory):
         "default_prompt_name": family.default_prompt,
         "similarity_fn_name": "cosine",
     }
+    if family.truncate is not None:
+        settings["truncate_dim"] = family.truncate
     write_json(directory / "config_sentence_transformers.json", settings)
 
 
-def write_checkpoint(family, directory):
+def write_checkpoint(family, directory, seed):
     """The whole directory."""
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     vocabulary = write_tokenizer(family, directory)
-    write_model(family, vocabulary, directory)
-    write_modules(family, directory)
+    write_model(family, vocabulary, directory, seed)
+    write_modules(family, directory, seed)
     write_settings(family, directory)
 
 
@@ -162,19 +173,40 @@ def count(model, text, prompt):
     return int(model.preprocess([text], prompt=prompt)["attention_mask"].sum())
 
 
-def goldens(directory, prompts, texts):
+def shortened(vector, dimensions, layer_norm):
+    """As nomic-embed-text-v1.5 and others say: layer norm of the whole, the first elements, L2."""
+    if dimensions is None:
+        return vector
+    vector = torch.from_numpy(vector)
+    if layer_norm:
+        vector = torch.nn.functional.layer_norm(vector, vector.shape)
+    return torch.nn.functional.normalize(vector[:dimensions], dim=0).numpy()
+
+
+def goldens(directory, family, texts):
     """What sentence-transformers answers."""
     f32 = {"dtype": torch.float32}
     model = SentenceTransformer(str(directory), device="cpu", model_kwargs=f32)
-    cases = [(index, None) for index in range(len(texts))]
-    cases += [(index, name) for name in prompts for index in PROMPTED_TEXTS]
-    vectors = [model.encode(texts[index], prompt_name=name) for index, name in cases]
-    counts = [
-        count(model, texts[index], model.prompts.get(name or model.default_prompt_name))
-        for index, name in cases
+    cases = [(index, None, None) for index in range(len(texts))]
+    cases += [(index, name, None) for name in family.prompts for index in CHOSEN_TEXTS]
+    cases += [(index, None, length) for length in family.dimensions for index in CHOSEN_TEXTS]
+
+    def vectors():
+        return [
+            shortened(model.encode(texts[index], prompt_name=name), length, family.layer_norm)
+            for index, name, length in cases
+        ]
+
+    found, counts = vectors(), []
+    for index, name, _ in cases:
+        prompt = model.prompts.get(name or model.default_prompt_name)
+        counts.append(count(model, texts[index], prompt))
+    model.double()
+    exact = vectors()
+    errors = [
+        numpy.abs(vector - other).max() / numpy.linalg.norm(vector)
+        for vector, other in zip(found, exact)
     ]
-    exact = [model.double().encode(texts[index], prompt_name=name) for index, name in cases]
-    norm = numpy.linalg.norm(vectors, axis=1, keepdims=True)
     return {
         "versions": {
             "python": platform.python_version(),
@@ -183,44 +215,67 @@ def goldens(directory, prompts, texts):
             "tokenizers": tokenizers.__version__,
             "torch": torch.__version__.split("+")[0],
         },
-        "reference_f64_max_abs": float(numpy.abs((vectors - numpy.stack(exact)) / norm).max()),
-        "dimensions": len(vectors[0]),
+        "reference_f64_max_abs": float(max(errors)),
+        "dimensions": len(found[0]),
         "cases": [
-            {"text": index, "prompt_name": name, "tokens": tokens, "vector": encoded(vector)}
-            for (index, name), tokens, vector in zip(cases, counts, vectors)
+            {
+                "text": index,
+                "prompt_name": name,
+                **({} if length is None else {"dimensions": length}),
+                "tokens": tokens,
+                "vector": encoded(vector),
+            }
+            for (index, name, length), tokens, vector in zip(cases, counts, found)
         ],
     }
 
 
-def make(name, texts):
+def make(name, texts, options):
     """One family: its directory and its goldens."""
-    directory = HERE / name
     family = FAMILIES[name]
-    write_checkpoint(family, directory)
+    if options.scale:
+        family = resized(name, family, options.seed)
+    directory = options.out / family.folder / name
+    write_checkpoint(family, directory, options.seed)
     check_loading(directory, texts)
-    answers = goldens(directory, family.prompts, texts)
-    (HERE / f"{name}.json").write_text(json.dumps(answers, indent=0) + "\n")
+    answers = goldens(directory, family, texts)
+    if "chat_template" in family.tokenizer_config:
+        answers["cases"] += [
+            {**request, "tokens": tokens, "vector": encoded(vector)}
+            for request, tokens, vector in conversations.answers(directory)
+        ]
+    directory.with_name(f"{name}.json").write_text(json.dumps(answers, indent=0) + "\n")
     lengths = [case["tokens"] for case in answers["cases"]]
     print(f"{name}: tokens {lengths}, f64 {answers['reference_f64_max_abs']:.1e}")
 
 
-def copy(name):
+def copy(name, out):
     """A copy of a family in other files, with the same goldens."""
     source, write = COPIES[name]
-    shutil.rmtree(HERE / name, ignore_errors=True)
-    write(HERE / source, HERE / name)
-    shutil.copyfile(HERE / f"{source}.json", HERE / f"{name}.json")
+    shutil.rmtree(out / name, ignore_errors=True)
+    write(out / source, out / name)
+    shutil.copyfile(out / f"{source}.json", out / f"{name}.json")
 
 
 def main():
     """Makes the families that the command line names."""
-    texts = json.loads((HERE / "texts.json").read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", default=[*FAMILIES, *COPIES])
+    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--scale", action="store_true", help="in sizes drawn from the seed")
+    options = parser.parse_args()
+    if options.out == HERE and (options.scale or options.seed != SEED):
+        parser.error("other weights and sizes belong into another folder: --out")
+    listed = (HERE / "texts.json").read_text(encoding="utf-8")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "texts.json").write_text(listed, encoding="utf-8")
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or [*FAMILIES, *COPIES]:
+    for name in options.names:
         if name in COPIES:
-            copy(name)
+            copy(name, options.out)
         else:
-            make(name, texts)
+            make(name, json.loads(listed), options)
 
 
 if __name__ == "__main__":

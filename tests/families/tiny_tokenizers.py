@@ -41,18 +41,17 @@ CORPUS = [
 ]
 
 
-def word_piece(special, lowercase, size=400):
-    """BERT's: `special` are its pad, unknown, class, separator and mask tokens."""
-    pad, unknown, cls, separator, mask = special
-    tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
+def word_piece(special, lowercase, around="[CLS] $A [SEP]", size=400):
+    """BERT's: `special` come first in the vocabulary."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=[pad, unknown, cls, separator, mask], show_progress=False
+        vocab_size=size, special_tokens=list(special), show_progress=False
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.post_processor = template(tokenizer, f"{cls} $A {separator}")
+    tokenizer.post_processor = template(tokenizer, around)
     return tokenizer
 
 

@@ -100,7 +100,8 @@ impl Role {
             ),
             Self::Template => format!(
                 r#"(func (export "tenon:embed/template@0.1.0#render")
-                     (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {fault})"#
+                     (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+                     {fault})"#
             ),
             Self::Model => format!(
                 r#"(global $table (mut i32) (i32.const 0))

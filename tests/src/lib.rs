@@ -7,5 +7,7 @@ pub mod families;
 pub mod goldens;
 pub mod http;
 pub mod hub;
+pub mod multimodal;
+pub mod reference;
 pub mod server;
 pub mod tools;

@@ -4,6 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// Held while something is installed, since tests run side by side and pip does not.
+static INSTALL: Mutex<()> = Mutex::new(());
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -21,6 +25,7 @@ pub fn skip(test: &str, reason: &str) {
 /// The Python of a private environment with the packages of `requirements` (a path below tests/),
 /// made in target/`name` where it is not there yet; or why there is none.
 pub fn python(name: &str, requirements: &str) -> Result<PathBuf, String> {
+    let _alone = INSTALL.lock().unwrap_or_else(PoisonError::into_inner);
     let environment = root().join("target").join(name);
     let python = environment.join("bin/python");
     let requirements = root().join("tests").join(requirements);
@@ -48,6 +53,7 @@ pub fn python(name: &str, requirements: &str) -> Result<PathBuf, String> {
 /// The folder with the npm packages of tests/clients/package.json and the scripts that use them,
 /// made in target/clients; or why there is none.
 pub fn node_clients() -> Result<PathBuf, String> {
+    let _alone = INSTALL.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = root().join("target/clients");
     let source = root().join("tests/clients");
     run(Command::new("node").arg("--version"))?;
@@ -65,6 +71,25 @@ pub fn node_clients() -> Result<PathBuf, String> {
     run(Command::new("npm").args(install).current_dir(&folder))?;
     fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(folder)
+}
+
+/// The component that a package of this workspace is compiled to.
+#[track_caller]
+pub fn guest_component(package: &str) -> PathBuf {
+    const TARGET: &str = "wasm32-wasip2";
+    // Where the build script of the server compiles the built-in ones.
+    let target = root().join("target/guests");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build
+        .current_dir(root())
+        .args(["build", "--locked", "--quiet", "--profile", "guest"])
+        .args(["--target", TARGET, "--package", package])
+        .arg("--target-dir")
+        .arg(&target);
+    run(&mut build).unwrap_or_else(|error| panic!("{error}"));
+    let file = format!("{}.wasm", package.replace('-', "_"));
+    target.join(TARGET).join("guest").join(file)
 }
 
 /// Runs a command; its output, or what went wrong.

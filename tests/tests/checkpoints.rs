@@ -366,13 +366,20 @@ fn shards_and_half_precision_files_are_read() {
 }
 
 #[test]
-fn a_nan_is_an_error_of_its_own_request() {
+fn what_is_no_number_is_an_error_of_its_own_request() {
+    for poison in [f32::NAN, f32::INFINITY] {
+        poisoned(poison);
+    }
+}
+
+/// Serves a checkpoint in which one word's embedding is `poison`.
+fn poisoned(poison: f32) {
     let directory = tempfile::tempdir().expect("temporary directory");
     let mut checkpoint = Checkpoint::default();
     let table = &checkpoint.tensors[WORD_EMBEDDINGS];
     let mut values = table.values();
-    let poison = tenon_tests::checkpoint::token_id("poison") * HIDDEN;
-    values[poison..poison + HIDDEN].fill(f32::NAN);
+    let row = tenon_tests::checkpoint::token_id("poison") * HIDDEN;
+    values[row..row + HIDDEN].fill(poison);
     let table = Stored::f32(&table.shape.clone(), &values);
     checkpoint.tensors.insert(WORD_EMBEDDINGS.into(), table);
     checkpoint.write(directory.path());

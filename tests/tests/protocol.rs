@@ -295,29 +295,3 @@ fn prompts_of_the_checkpoint_are_put_before_the_text() {
         HIDDEN
     );
 }
-
-#[test]
-fn matryoshka_models_shorten_and_renormalise() {
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let mut checkpoint = Checkpoint::default();
-    *checkpoint.json("config.json", "") = {
-        let mut config = checkpoint.files["config.json"].clone();
-        config["matryoshka_dimensions"] = json!([8, 16]);
-        config
-    };
-    checkpoint.write(directory.path());
-    let path = directory.path().to_str().expect("UTF-8 path");
-    let server = Server::start(&["--model", path, "--served-model-name", "tiny"]);
-    let full = server.embed("tiny", "oak beam").remove(0);
-    let short = ok(
-        &server,
-        json!({"model": "tiny", "input": "oak beam", "dimensions": 8}),
-    );
-    let short = vectors(&short).remove(0);
-    let norm = full[..8].iter().map(|x| x * x).sum::<f32>().sqrt();
-    let wanted: Vec<f32> = full[..8].iter().map(|x| x / norm).collect();
-    assert!(tenon_tests::goldens::max_abs_difference(&short, &wanted) < 1e-6);
-    let refused = server.embeddings(&json!({"model": "tiny", "input": "oak", "dimensions": 9}));
-    assert_eq!(refused.status, 400, "{}", refused.text());
-    assert_eq!(refused.json()["error"]["param"], "dimensions");
-}

@@ -16,6 +16,7 @@ usage: cargo xtask COMMAND
   build               build the binary with its guest components
   test                every check and test
   bench [--peers]     measure; with --peers, beside ONNX Runtime and sentence-transformers
+  bench --families    measure each model family
   fmt                 format every crate";
 
 fn main() -> ExitCode {
@@ -71,5 +72,8 @@ fn bench(arguments: &[String]) -> Result<()> {
     cargo(&build).run()?;
     let [load, tax] = programs.map(steps::binary);
     step(load, arguments).run()?;
+    if arguments.iter().any(|argument| argument == "--families") {
+        return Ok(());
+    }
     step(tax, &[""; 0]).run()
 }

@@ -6,18 +6,6 @@ use anyhow::{Context, Result};
 
 use crate::steps::{GUEST_TARGET, binary, cargo, guest_target, root, step};
 
-/// The crates that are compiled to components.
-const GUESTS: [&str; 9] = [
-    "api-openai",
-    "template-plain",
-    "template-jinja",
-    "template-gme-qwen2-vl",
-    "model-bert",
-    "model-nomic",
-    "model-modernbert",
-    "model-decoder",
-    "pooling-standard",
-];
 /// The hub id of the default model.
 const DEFAULT_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
@@ -40,7 +28,8 @@ pub fn run() -> Result<()> {
         cargo(&lint).run()
     })?;
     named("clippy, guests", || {
-        let packages = GUESTS.iter().flat_map(|guest| ["-p", guest]);
+        let guests = guests()?;
+        let packages = guests.iter().flat_map(|guest| ["-p", guest]);
         let mut arguments = vec!["clippy", "--target", GUEST_TARGET, "--profile", "guest"];
         arguments.extend(packages.chain(["--", "-D", "warnings"]));
         cargo(&arguments).run()
@@ -67,6 +56,20 @@ pub fn run() -> Result<()> {
         counts.summary()
     );
     Ok(())
+}
+
+/// The crates that are compiled to components: the folders in guest-components/, besides the
+/// SDK that they are written with.
+fn guests() -> Result<Vec<String>> {
+    let mut guests = Vec::new();
+    for entry in std::fs::read_dir(root().join("guest-components"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "sdk" {
+            guests.push(name);
+        }
+    }
+    guests.sort();
+    Ok(guests)
 }
 
 /// `cargo deny`, where it is installed: advisories need the network and are left out.

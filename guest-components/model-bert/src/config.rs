@@ -38,6 +38,9 @@ impl BertConfig {
         config.require("is_decoder", false)?;
         config.require("add_cross_attention", false)?;
         let family = Family::of(config)?;
+        for &(key, only) in family.constants {
+            config.require(key, only)?;
+        }
         let keys = &family.keys;
         let (hidden_size, heads) = config.width_and_heads(keys.hidden_size, keys.heads)?;
         Ok(Self {
@@ -120,6 +123,23 @@ mod tests {
         let config = read(distilbert)?;
         assert_eq!((config.type_vocab_size, config.eps), (None, 1e-12));
         assert_eq!(config.max_tokens()?, 512);
+
+        let mpnet = MINILM
+            .replace(r#""bert""#, r#""mpnet", "pad_token_id": 1"#)
+            .replace("512", "514");
+        let config = read(&mpnet)?;
+        assert_eq!((config.type_vocab_size, config.max_tokens()?), (None, 512));
+        let other = read(&mpnet.replace(r#"_id": 1"#, r#"_id": 0"#));
+        assert_eq!(
+            other.err().as_deref(),
+            Some("config.json: pad_token_id is 0, only 1 is supported")
+        );
+        let buckets = r#""mpnet", "relative_attention_num_buckets": 64"#;
+        let other = read(&mpnet.replace(r#""mpnet""#, buckets));
+        assert_eq!(
+            other.err().as_deref(),
+            Some("config.json: relative_attention_num_buckets is 64, only 32 is supported")
+        );
         Ok(())
     }
 
@@ -132,8 +152,8 @@ mod tests {
         };
         check(
             r#""bert""#,
-            r#""mpnet""#,
-            r#"config.json: model_type is "mpnet", supported are bert, roberta, xlm-roberta, camembert, distilbert"#,
+            r#""electra""#,
+            r#"config.json: model_type is "electra", supported are bert, roberta, xlm-roberta, camembert, distilbert, mpnet"#,
         );
         check(
             r#""bert""#,

@@ -8,8 +8,12 @@ pub struct Family {
     pub prefixes: &'static [&'static str],
     /// Keys of `config.json`.
     pub keys: Keys,
+    /// Settings that have one value wherever they are stated: the reference has constants.
+    pub constants: &'static [(&'static str, u32)],
     /// The weights of a layer.
     pub names: LayerNames,
+    /// The table of attention's bias by distance, where there is one.
+    pub relative_bias: Option<&'static str>,
 }
 
 /// Keys of `config.json` that not all families spell alike.
@@ -58,12 +62,13 @@ impl Family {
     }
 }
 
-const FAMILIES: [(&str, &Family); 5] = [
+const FAMILIES: [(&str, &Family); 6] = [
     ("bert", &BERT),
     ("roberta", &ROBERTA),
     ("xlm-roberta", &ROBERTA),
     ("camembert", &ROBERTA),
     ("distilbert", &DISTILBERT),
+    ("mpnet", &MPNET),
 ];
 
 const BERT: Family = Family {
@@ -78,6 +83,7 @@ const BERT: Family = Family {
         token_types: Some("type_vocab_size"),
         padding: None,
     },
+    constants: &[],
     names: LayerNames {
         layers: "encoder.layer",
         qkv: [
@@ -91,6 +97,7 @@ const BERT: Family = Family {
         output: "output.dense",
         output_norm: "output.LayerNorm",
     },
+    relative_bias: None,
 };
 
 const ROBERTA: Family = Family {
@@ -114,6 +121,7 @@ const DISTILBERT: Family = Family {
         token_types: None,
         padding: None,
     },
+    constants: &[],
     names: LayerNames {
         layers: "transformer.layer",
         qkv: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
@@ -123,4 +131,21 @@ const DISTILBERT: Family = Family {
         output: "ffn.lin2",
         output_norm: "output_layer_norm",
     },
+    relative_bias: None,
+};
+
+const MPNET: Family = Family {
+    prefixes: &["", "mpnet."],
+    keys: Keys {
+        token_types: None,
+        ..ROBERTA.keys
+    },
+    constants: &[("pad_token_id", 1), ("relative_attention_num_buckets", 32)],
+    names: LayerNames {
+        qkv: ["attention.attn.q", "attention.attn.k", "attention.attn.v"],
+        attention_output: "attention.attn.o",
+        attention_norm: "attention.LayerNorm",
+        ..BERT.names
+    },
+    relative_bias: Some("encoder.relative_attention_bias.weight"),
 };

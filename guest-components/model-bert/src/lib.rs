@@ -1,7 +1,9 @@
-//! The forward graph of BERT, RoBERTa, XLM-RoBERTa, CamemBERT and DistilBERT encoders.
+//! The forward graph of BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT and MPNet
+//! encoders.
 
 mod config;
 mod family;
+mod relative_bias;
 
 use tenon_sdk::batches::Batch;
 use tenon_sdk::checkpoint::{CheckpointConfig, Weights};
@@ -21,6 +23,8 @@ pub struct Bert {
     padding: Option<u32>,
     token_types: Option<Tensor>,
     embedding_norm: LayerNorm,
+    /// What attention adds to scores by distance; all layers share it.
+    relative_bias: Option<Tensor>,
     layers: Vec<EncoderLayer>,
 }
 
@@ -40,7 +44,7 @@ impl Model for Bert {
         let config = BertConfig::read(&CheckpointConfig::read()?)?;
         let family = config.family;
         let weights = Weights::find(family.prefixes, "embeddings.word_embeddings.weight")?;
-        let hidden = config.hidden_size;
+        let (hidden, max_tokens) = (config.hidden_size, config.max_tokens()?);
 
         let embeddings = weights.under("embeddings.");
         let table = |name: &str, rows| embeddings.get(&format!("{name}.weight"), &[rows, hidden]);
@@ -53,6 +57,10 @@ impl Model for Bert {
                 .map(|rows| table("token_type_embeddings", rows))
                 .transpose()?,
             embedding_norm: LayerNorm::take(&embeddings, "LayerNorm", hidden, config.eps)?,
+            relative_bias: family
+                .relative_bias
+                .map(|name| relative_bias::load(&weights, name, config.heads, max_tokens - 1))
+                .transpose()?,
             layers: (0..config.layers)
                 .map(|index| {
                     let layer = format!("{}.{index}.", family.names.layers);
@@ -62,7 +70,7 @@ impl Model for Bert {
         };
         let info = ModelInfo {
             hidden_size: hidden,
-            max_tokens: Some(config.max_tokens()?),
+            max_tokens: Some(max_tokens),
             vocab_size: config.vocab_size,
             images: false,
             pooled: false,
@@ -83,7 +91,7 @@ impl Model for Bert {
         sum = tensor::embedding(&self.positions, &positions, Some(&sum))?;
         let mut hidden = self.embedding_norm.apply(&sum, None)?;
         for layer in &self.layers {
-            hidden = layer.forward(&hidden, &layout)?;
+            hidden = layer.forward(&hidden, &layout, self.relative_bias.as_ref())?;
         }
         Ok(hidden)
     }
@@ -113,9 +121,15 @@ impl EncoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor, layout: &Layout) -> Result<Tensor, Error> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        layout: &Layout,
+        relative_bias: Option<&Tensor>,
+    ) -> Result<Tensor, Error> {
         let qkv = self.qkv.apply(x, Activation::Identity)?;
-        let context = tensor::attention(&AttentionInput::Fused(&qkv), layout, self.attention)?;
+        let qkv = AttentionInput::Fused(&qkv);
+        let context = tensor::attention(&qkv, layout, relative_bias, self.attention)?;
         let attended = self
             .attention_output
             .apply(&context, Activation::Identity)?;

@@ -31,7 +31,10 @@ impl Model for Qwen2Vl {
     fn load() -> Result<(Self, ModelInfo), String> {
         let Settings { preprocessor } = role_settings()?;
         let config = CheckpointConfig::read()?;
-        let weights = Weights::find(&["model.language_model.", "model."], "embed_tokens.weight")?;
+        let weights = Weights::find(
+            &["model.language_model.", "language_model.", "model."],
+            "embed_tokens.weight",
+        )?;
         // Newer files have a section for the text model.
         let decoder = match config.get("text_config") {
             Some(_) => Decoder::load(&config.section("text_config")?, &weights)?,

@@ -9,9 +9,9 @@ use tenon_sdk::preprocessor::Preprocessor;
 use tenon_sdk::rotary::{concat_tables, inverse_frequencies};
 use tenon_sdk::tensor::{self, Activation, AttentionOptions, Error, PixelOptions, Tensor};
 
-/// What every checkpoint has, and no file says.
+/// What every checkpoint has, and no file says; or only newer ones.
 const EPS: f32 = 1e-6;
-const THETA: f32 = 10_000.0;
+const DEFAULT_THETA: f32 = 10_000.0;
 /// The most layers; the known towers have 32.
 const MAX_LAYERS: u32 = 1024;
 
@@ -58,6 +58,9 @@ impl VisionTower {
         let size = config.size_or("patch_size", 14)?;
         let merge = config.size_or("spatial_merge_size", 2)?;
         let frames = config.size_or("temporal_patch_size", 2)?;
+        let rope = config.section("rope_parameters")?;
+        rope.require("rope_type", "axial")?;
+        let theta = rope.positive_or("rope_theta", DEFAULT_THETA)?;
         config.require("in_channels", 3)?;
         config.require("in_chans", 3)?;
         let fits = depth <= MAX_LAYERS && size <= 256 && merge <= 16 && frames <= 16;
@@ -100,7 +103,7 @@ impl VisionTower {
                 3 * frames * size * size,
                 width,
             )?,
-            frequencies: inverse_frequencies(head_dim / 2, THETA),
+            frequencies: inverse_frequencies(head_dim / 2, theta),
             head_dim,
             layers: layers.collect::<Result<_, _>>()?,
             merger: Merger::load(&weights.under("merger."), width, merge, hidden_size)?,

@@ -11,11 +11,17 @@ use settings::{Module, Settings};
 
 /// The eps of torch's `normalize`.
 const NORMALIZE_EPS: f32 = 1e-12;
+/// The eps of torch's `layer_norm`.
+const LAYER_NORM_EPS: f32 = 1e-5;
 
 /// A loaded chain: pooling modes, then any number of steps.
 pub struct Standard {
     modes: Vec<PoolMode>,
     steps: Vec<Step>,
+    /// The length of vectors whose callers ask for none, where it is not the chain's.
+    cut_to: Option<u32>,
+    /// Whether a vector that a caller wants shorter goes through a layer norm before.
+    norms_before_cut: bool,
 }
 
 enum Step {
@@ -32,18 +38,14 @@ impl Pooling for Standard {
             .iter()
             .map(load_step)
             .collect::<Result<_, _>>()?;
-        let info = PoolingInfo {
-            dimensions: chain.dimensions,
-            matryoshka: settings.matryoshka,
-            matryoshka_dimensions: settings.matryoshka_dimensions.clone(),
+        let info = chain.info(&settings);
+        let pooling = Self {
+            cut_to: chain.cut_to,
+            modes: chain.modes,
+            steps,
+            norms_before_cut: settings.matryoshka_layer_norm,
         };
-        Ok((
-            Self {
-                modes: chain.modes,
-                steps,
-            },
-            info,
-        ))
+        Ok((pooling, info))
     }
 
     fn pool(
@@ -60,11 +62,12 @@ impl Pooling for Standard {
             };
         }
         match dimensions {
-            None => Ok(vectors),
-            Some(dimensions) => {
-                let shorter = tensor::slice(&vectors, 1, 0, dimensions)?;
-                tensor::l2_normalize(&shorter, NORMALIZE_EPS)
-            }
+            Some(dimensions) => self.shorten(vectors, dimensions),
+            // Without a norm afterwards, as sentence-transformers has it.
+            None => match self.cut_to {
+                Some(length) => tensor::slice(&vectors, 1, 0, length),
+                None => Ok(vectors),
+            },
         }
     }
 }
@@ -81,6 +84,15 @@ impl Standard {
             .map(|&mode| tensor::segment_pool(hidden, layout, mode))
             .collect::<Result<Vec<_>, _>>()?;
         tensor::concat(&parts.iter().collect::<Vec<_>>(), 1)
+    }
+
+    /// The first elements of vectors, divided by their length.
+    fn shorten(&self, mut vectors: Tensor, dimensions: u32) -> Result<Tensor, Error> {
+        if self.norms_before_cut {
+            vectors = tensor::layer_norm(&vectors, None, None, LAYER_NORM_EPS, None)?;
+        }
+        let shorter = tensor::slice(&vectors, 1, 0, dimensions)?;
+        tensor::l2_normalize(&shorter, NORMALIZE_EPS)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The settings of standard pooling: which modules follow each other.
 
 use serde::Deserialize;
+use tenon_sdk::PoolingInfo;
 use tenon_sdk::tensor::PoolMode;
 
 /// What the host derives from `modules.json` and the folders it names.
@@ -9,12 +10,18 @@ use tenon_sdk::tensor::PoolMode;
 pub struct Settings {
     /// The modules after the transformer: one pooling, then the others.
     modules: Vec<Module>,
-    /// Whether callers may ask for shorter vectors.
+    /// Whether callers may ask for shorter vectors; not said: if lengths are listed.
     #[serde(default)]
-    pub matryoshka: bool,
+    matryoshka: Option<bool>,
     /// The only lengths that callers may ask for; empty: any.
     #[serde(default)]
-    pub matryoshka_dimensions: Vec<u32>,
+    matryoshka_dimensions: Vec<u32>,
+    /// Whether a vector that a caller wants shorter goes through a layer norm before.
+    #[serde(default)]
+    pub matryoshka_layer_norm: bool,
+    /// The length of vectors whose callers ask for none, where it is less than the modules'.
+    #[serde(default)]
+    truncate_dim: Option<u32>,
 }
 
 /// One module of a sentence-transformers directory.
@@ -88,6 +95,8 @@ pub struct Chain<'a> {
     pub steps: &'a [Module],
     /// Length of the vectors in the end.
     pub dimensions: u32,
+    /// The length to cut them to.
+    pub cut_to: Option<u32>,
 }
 
 impl Settings {
@@ -125,6 +134,9 @@ impl Settings {
                 Module::Normalize {} => {}
             }
         }
+        if self.truncate_dim == Some(0) {
+            return Err("role settings: truncate_dim is 0".to_owned());
+        }
         let beyond = |wanted: &&u32| **wanted == 0 || **wanted > dimensions;
         if let Some(wanted) = self.matryoshka_dimensions.iter().find(beyond) {
             return Err(format!(
@@ -135,7 +147,22 @@ impl Settings {
             modes: modes.iter().map(|&mode| mode.into()).collect(),
             steps,
             dimensions,
+            cut_to: self.truncate_dim.filter(|&length| length < dimensions),
         })
+    }
+}
+
+impl Chain<'_> {
+    /// What the host must know.
+    pub fn info(&self, settings: &Settings) -> PoolingInfo {
+        let listed = &settings.matryoshka_dimensions;
+        let dimensions = self.cut_to.unwrap_or(self.dimensions);
+        let reached = listed.iter().filter(|&&length| length <= dimensions);
+        PoolingInfo {
+            dimensions,
+            matryoshka: settings.matryoshka.unwrap_or(!listed.is_empty()),
+            matryoshka_dimensions: reached.copied().collect(),
+        }
     }
 }
 
@@ -180,6 +207,30 @@ mod tests {
             1,
             3,
         );
+    }
+
+    #[test]
+    fn says_which_lengths_callers_may_ask_for() -> Result<(), serde_json::Error> {
+        let check = |keys: &str, dimensions, matryoshka, listed: &[u32]| {
+            let text = format!(r#"{{"modules": [{{"type": "pooling", "modes": ["cls"]}}]{keys}}}"#);
+            let settings: Settings = serde_json::from_str(&text)?;
+            let info = settings.chain(8).map(|chain| chain.info(&settings));
+            let found = info.map(|it| (it.dimensions, it.matryoshka, it.matryoshka_dimensions));
+            assert_eq!(
+                found,
+                Ok((dimensions, matryoshka, listed.to_vec())),
+                "{keys}"
+            );
+            Ok::<_, serde_json::Error>(())
+        };
+        check("", 8, false, &[])?;
+        check(r#", "matryoshka": true"#, 8, true, &[])?;
+        check(r#", "matryoshka_dimensions": [2, 8]"#, 8, true, &[2, 8])?;
+        let off = r#", "matryoshka": false, "matryoshka_dimensions": [2]"#;
+        check(off, 8, false, &[2])?;
+        check(r#", "truncate_dim": 9"#, 8, false, &[])?;
+        let cut = r#", "truncate_dim": 3, "matryoshka_dimensions": [2, 8]"#;
+        check(cut, 3, true, &[2])
     }
 
     #[test]
@@ -228,6 +279,10 @@ mod tests {
         check(
             r#"{"modules": [{"type": "pooling", "modes": ["cls"]}], "matryoshka_dimensions": [5]}"#,
             "5 in matryoshka_dimensions is not between 1 and 4",
+        );
+        check(
+            r#"{"modules": [{"type": "pooling", "modes": ["cls"]}], "truncate_dim": 0}"#,
+            "truncate_dim is 0",
         );
     }
 }

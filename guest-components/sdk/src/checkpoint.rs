@@ -313,7 +313,7 @@ impl Weights {
 }
 
 /// The text of an error.
-fn reason(error: Error) -> String {
+pub fn reason(error: Error) -> String {
     match error {
         Error::InvalidArgument(text)
         | Error::ShapeMismatch(text)

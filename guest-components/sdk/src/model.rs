@@ -42,10 +42,10 @@ macro_rules! export_model {
             impl Guest for Component {
                 fn load() -> Result<ModelInfo, String> {
                     let (model, info) = <$model as $crate::Model>::load()?;
-                    LOADED
-                        .with(|loaded| loaded.set(model))
-                        .map(|()| info)
-                        .map_err(|_| "the model is loaded already".to_owned())
+                    let is_first = LOADED.with(|loaded| loaded.set(model).is_ok());
+                    is_first
+                        .then_some(info)
+                        .ok_or_else(|| "the model is loaded already".to_owned())
                 }
 
                 fn forward(input: &batches::Batch) -> Result<tensor::Tensor, tensor::Error> {

@@ -41,7 +41,8 @@ impl PreNormLayer {
             // Queries and keys are the first two thirds of the heads.
             qkv = tensor::rotary(&qkv, table, 2 * self.attention.heads, head_dim)?;
         }
-        let context = tensor::attention(&AttentionInput::Fused(&qkv), layout, self.attention)?;
+        let context =
+            tensor::attention(&AttentionInput::Fused(&qkv), layout, None, self.attention)?;
         let attended = self.output.apply_onto(x, &context)?;
         let normed = self.mlp_norm.apply(&attended, None)?;
         let inner = self.up.apply(&normed, self.activation)?;

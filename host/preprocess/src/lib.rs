@@ -1,5 +1,6 @@
-//! From text to token ids: the checkpoint's tokenizer and truncation. Pure functions of
-//! their arguments; no image, network or file is touched after loading.
+//! What stands before a model: from text to token ids, with the checkpoint's tokenizer and
+//! truncation, and from image files to pixels. Pure functions of their arguments; no network
+//! or file is touched after loading.
 
 mod error;
 mod image;
@@ -7,5 +8,5 @@ mod settings;
 mod tokenizer;
 
 pub use error::Error;
-pub use image::*;
+pub use image::{Crop, Image, ImageError, ImageLimits, Size};
 pub use tokenizer::{Encoded, Segment, Side, TextTokenizer};

@@ -113,7 +113,8 @@ fn truncation_keeps_special_tokens_and_one_end_of_the_text() {
         right,
         Encoded {
             token_ids: vec![CLS, 4, 5, SEP],
-            untruncated_len: 7
+            untruncated_len: 7,
+            image_starts: Vec::new(),
         }
     );
     let left = tokenizer.encode(&text, true, Some((4, Side::Left)));
@@ -129,6 +130,24 @@ fn truncation_keeps_special_tokens_and_one_end_of_the_text() {
         ids(tokenizer.encode(&given, true, Some((2, Side::Left)))),
         [5, 6]
     );
+}
+
+#[test]
+fn placeholders_of_images_are_found_and_never_cut() {
+    let tokenizer = tokenizer();
+    let image = Segment::Image { token: 9, count: 2 };
+    let segments = [Segment::Text("a b"), image, Segment::Tokens(&[3]), image];
+    let encoded = tokenizer.encode(&segments, true, None).unwrap();
+    assert_eq!(encoded.token_ids, [CLS, 4, 5, 9, 9, 3, 9, 9, SEP]);
+    assert_eq!(encoded.image_starts, [3, 6]);
+    let exact = tokenizer.encode(&segments, true, Some((9, Side::Right)));
+    assert_eq!(exact.unwrap().image_starts, [3, 6]);
+    let cut = tokenizer.encode(&segments, true, Some((8, Side::Left)));
+    let error = cut.unwrap_err().to_string();
+    assert!(error.contains("it has 9 tokens, the limit is 8"), "{error}");
+    // Without text there is nothing to put special tokens around.
+    let alone = tokenizer.encode(&[image], true, None).unwrap();
+    assert_eq!((alone.token_ids, alone.image_starts), (vec![9, 9], vec![0]));
 }
 
 #[test]

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tenon_preprocess::ImageLimits;
 use tenon_tensor::Device;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bundles;
 use crate::config::ServeOptions;
 use crate::http::{Lifecycle, Server, StopSignals};
-use crate::media::Fetcher;
+use crate::media::{FetchLimits, Fetcher};
 use crate::observability::{self, Metrics};
 use crate::sandbox::{Sandbox, SandboxLimits};
 use crate::scheduler::{Scheduler, SchedulerOptions};
@@ -30,6 +29,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     observability::init_logs(options.logs())?;
     let started = Instant::now();
     let keys = options.keys()?;
+    let fetcher = Fetcher::new(options.image_hosts()?, FetchLimits::default())?;
     let device = device(options.threads)?;
     let metrics = Arc::new(Metrics::new());
     let lifecycle = Lifecycle::new();
@@ -84,7 +84,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let service = Arc::new(Service::new(
         deployments,
         RequestLimits::default(),
-        ImageReader::new(Fetcher, ImageLimits { max_pixels: 1 }, device.threads()),
+        ImageReader::new(fetcher, options.image_limits(), device.threads()),
     )?);
     lifecycle.ready(service.clone());
     eprintln!(

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use tenon_preprocess::ImageLimits;
 
-use crate::bundles::{self, Bundle, ChatTemplate, ServedDtype, pull};
+use crate::bundles::{self, Bundle, ChatTemplate, Matryoshka, ServedDtype, pull};
 use crate::http::HttpOptions;
+use crate::media::FetchPolicy;
 use crate::observability::LogFormat;
 use crate::scheduler::SchedulerOptions;
 use crate::tenants::Keys;
@@ -68,6 +70,14 @@ pub struct ServeOptions {
         env = "TENON_CHAT_TEMPLATE"
     )]
     pub chat_template: Option<String>,
+    /// The lengths of vectors that callers of every --model may ask for, with commas between,
+    /// or `any`. Without it, those that the checkpoint is trained for (Matryoshka).
+    #[arg(
+        long = "matryoshka-dimensions",
+        value_name = "N,N|any",
+        env = "TENON_MATRYOSHKA_DIMENSIONS"
+    )]
+    pub matryoshka: Option<Matryoshka>,
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1", env = "TENON_HOST")]
     pub host: String,
@@ -116,6 +126,19 @@ pub struct ServeOptions {
         hide_env_values = true
     )]
     pub api_keys: Vec<String>,
+    /// A host from which images are fetched by URL, as a name, *.NAME, * (any public one), an
+    /// address or a range of addresses; repeat for several. Without any, none is fetched.
+    #[arg(
+        long = "image-hosts",
+        value_name = "HOST",
+        env = "TENON_IMAGE_HOSTS",
+        value_delimiter = ','
+    )]
+    pub image_hosts: Vec<String>,
+    /// Pixels that an image may have before it is resized.
+    #[arg(long, value_name = "N", env = "TENON_MAX_IMAGE_PIXELS",
+        default_value_t = ImageLimits::default().max_pixels)]
+    pub max_image_pixels: u64,
     /// How log lines are written.
     #[arg(long, value_enum, default_value = "text", env = "TENON_LOG_FORMAT")]
     pub log_format: LogChoice,
@@ -143,6 +166,11 @@ impl ServeOptions {
             "--chat-template applies to --model, and there is none; a manifest names its own as \
              roles.template"
         );
+        anyhow::ensure!(
+            self.matryoshka.is_none() || !models.is_empty(),
+            "--matryoshka-dimensions applies to --model, and there is none; a manifest says them \
+             as config.pooling.matryoshka_dimensions"
+        );
         let mut found = Vec::new();
         for (index, model) in models.iter().enumerate() {
             let mut bundle = self.model(model, self.served_model_names.get(index))?;
@@ -150,6 +178,9 @@ impl ServeOptions {
                 bundle
                     .use_chat_template(template)
                     .context("--chat-template")?;
+            }
+            if let Some(matryoshka) = &self.matryoshka {
+                bundle.use_matryoshka(matryoshka);
             }
             found.push(bundle);
         }
@@ -203,6 +234,18 @@ impl ServeOptions {
     /// The API keys.
     pub fn keys(&self) -> anyhow::Result<Keys> {
         Keys::from_list(&self.api_keys).context("--api-key")
+    }
+
+    /// From where images are fetched.
+    pub fn image_hosts(&self) -> anyhow::Result<FetchPolicy> {
+        FetchPolicy::from_list(&self.image_hosts).context("--image-hosts")
+    }
+
+    /// What an image may ask for.
+    pub fn image_limits(&self) -> ImageLimits {
+        ImageLimits {
+            max_pixels: self.max_image_pixels,
+        }
     }
 
     /// How log lines are written.

@@ -1,7 +1,7 @@
 //! Operations against the processor's own limit: `cargo bench -p tenon-tensor [-- THREADS]`.
 //!
-//! The limit is measured beside every operation, with multiply-adds in registers only, and
-//! the best of several runs counts: on a shared machine both vary, and others only slow down.
+//! The limit is measured beside every operation ([`Device::measure_f32_flops`]), and the best of
+//! several runs counts: on a shared machine both vary, and others only slow down.
 
 use std::time::Instant;
 
@@ -37,81 +37,10 @@ fn best(mut body: impl FnMut()) -> f64 {
     best
 }
 
-/// Multiply-adds of all threads in a second, in registers only, times 2.
-fn peak(ctx: &Context) -> f64 {
-    const STEPS: usize = 200_000;
-    let threads = ctx.device.threads();
-    let lanes = if Device::cpu(1).is_ok_and(|device| device.name().contains("512")) {
-        16
-    } else {
-        8
-    };
-    let seconds = best(|| {
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| std::hint::black_box(multiply_adds(STEPS)));
-            }
-        });
-    });
-    (2 * STEPS * 12 * lanes * threads) as f64 / seconds
-}
-
-/// 12 independent chains of multiply-adds.
-fn multiply_adds(steps: usize) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::*;
-        #[target_feature(enable = "avx2,fma")]
-        fn ymm(steps: usize) -> f32 {
-            let mut sums = [_mm256_set1_ps(1.0); 12];
-            let (a, b) = (
-                std::hint::black_box(_mm256_set1_ps(0.5)),
-                _mm256_set1_ps(0.25),
-            );
-            for _ in 0..steps {
-                for sum in &mut sums {
-                    *sum = _mm256_fmadd_ps(*sum, a, b);
-                }
-            }
-            sums.into_iter().map(|sum| _mm256_cvtss_f32(sum)).sum()
-        }
-        #[target_feature(enable = "avx512f")]
-        fn zmm(steps: usize) -> f32 {
-            let mut sums = [_mm512_set1_ps(1.0); 12];
-            let (a, b) = (
-                std::hint::black_box(_mm512_set1_ps(0.5)),
-                _mm512_set1_ps(0.25),
-            );
-            for _ in 0..steps {
-                for sum in &mut sums {
-                    *sum = _mm512_fmadd_ps(*sum, a, b);
-                }
-            }
-            sums.into_iter().map(|sum| _mm512_cvtss_f32(sum)).sum()
-        }
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has it.
-            #[allow(unsafe_code)]
-            return unsafe { zmm(steps) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has them.
-            #[allow(unsafe_code)]
-            return unsafe { ymm(steps) };
-        }
-    }
-    let mut sums = [1.0f32; 96];
-    for _ in 0..steps {
-        for sum in &mut sums {
-            *sum = *sum * 0.5 + 0.25;
-        }
-    }
-    sums.into_iter().sum()
-}
-
 fn report(ctx: &Context, what: &str, seconds: f64, flops: f64) {
     let rate = flops / seconds;
-    let share = 100.0 * rate / peak(ctx);
+    let peaks = (0..20).map(|_| ctx.device.measure_f32_flops());
+    let share = 100.0 * rate / peaks.fold(0.0, f64::max);
     println!(
         "{what:44} {:8.1} us {:7.1} GFLOP/s {share:5.1} %",
         seconds * 1e6,
@@ -209,13 +138,16 @@ fn attention(ctx: &Context) {
                 window: None,
             };
             let (q, k, v) = (part(0), part(1), part(2));
-            let seconds = best(|| {
-                ops::attention(ctx, AttentionInput::Separate(&q, &k, &v), &layout, &options)
-                    .unwrap();
-            });
-            let flops = 4.0 * (sequences * length * length * heads * dim) as f64;
-            let what = format!("attention {sequences} x {length} rows, {heads} x {dim}");
-            report(ctx, &what, seconds, flops);
+            let bias = tensor(ctx, &[heads, 2 * length - 1]);
+            for (bias, kind) in [(None, ""), (Some(&bias), " biased")] {
+                let input = AttentionInput::Separate(&q, &k, &v);
+                let seconds = best(|| {
+                    ops::attention(ctx, input, &layout, bias, &options).unwrap();
+                });
+                let flops = 4.0 * (sequences * length * length * heads * dim) as f64;
+                let what = format!("attention{kind} {sequences} x {length} rows, {heads} x {dim}");
+                report(ctx, &what, seconds, flops);
+            }
         }
     }
 }
@@ -263,7 +195,7 @@ fn forward(ctx: &Context) {
             let [fused, output, up, down] = weights;
             let plain = Activation::Identity;
             let qkv = ops::linear(ctx, x, fused, Some(&b1152), plain, None)?;
-            let mixed = ops::attention(ctx, AttentionInput::Fused(&qkv), &layout, &options)?;
+            let mixed = ops::attention(ctx, AttentionInput::Fused(&qkv), &layout, None, &options)?;
             let x = ops::linear(ctx, &mixed, output, Some(&b384), plain, Some(x))?;
             let x = ops::layer_norm(ctx, &x, Some(&b384), Some(&b384), 1e-12, None)?;
             let wide = ops::linear(ctx, &x, up, Some(&b1536), Activation::GeluErf, None)?;

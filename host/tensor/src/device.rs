@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cpu::{CpuDevice, Level};
+use crate::cpu::{CpuDevice, Level, f32_flops};
 use crate::dtype::DType;
 use crate::error::Result;
 
@@ -59,6 +59,12 @@ impl Device {
     /// How many threads compute.
     pub fn threads(&self) -> usize {
         self.cpu_device().threads()
+    }
+
+    /// The limit of f32 products: floating-point operations a second in registers on all
+    /// threads. It is measured at each call, for some 10 ms: what a benchmark compares with.
+    pub fn measure_f32_flops(&self) -> f64 {
+        f32_flops(self.cpu_device())
     }
 
     pub(crate) fn cpu_device(&self) -> &Arc<CpuDevice> {

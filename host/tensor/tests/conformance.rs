@@ -180,6 +180,12 @@ fn attention_matches_reference() {
                 causal: case % 2 == 1,
                 window: (case % 3 == 2).then(|| random.integer(0, 40)),
             };
+            let longest = layout.max_rows() - 1;
+            let farthest = options.window.map_or(longest, |w| w.min(longest));
+            let reach = farthest + [0, 1, 100][random.integer(0, 2)];
+            let (wide, biases) = random.tensor(&ctx, &[heads, 2 * reach + 3]);
+            let bias = ops::slice(&ctx, &wide, 1, 1, 2 * reach + 1).unwrap();
+            let bias = (case % 5 < 3).then_some(&bias);
             let width = (heads + 2 * kv_heads) * dim;
             let (fused, values) = random.tensor(&ctx, &[rows, width]);
             let k_at = heads * dim;
@@ -188,9 +194,9 @@ fn attention_matches_reference() {
             let k = ops::slice(&ctx, &fused, 1, k_at, kv_heads * dim).unwrap();
             let v = ops::slice(&ctx, &fused, 1, v_at, kv_heads * dim).unwrap();
             let input = AttentionInput::Separate(&q, &k, &v);
-            let y = ops::attention(&ctx, input, &layout, &options).unwrap();
+            let y = ops::attention(&ctx, input, &layout, bias, &options).unwrap();
             let input = AttentionInput::Fused(&fused);
-            let same = ops::attention(&ctx, input, &layout, &options).unwrap();
+            let same = ops::attention(&ctx, input, &layout, bias, &options).unwrap();
             assert_eq!(y.to_f32().unwrap(), same.to_f32().unwrap());
             let mut wanted = vec![0.0f64; rows * heads * dim];
             let at = |row: usize, column: usize| values[row * width + column] as f64;
@@ -207,7 +213,10 @@ fn attention_matches_reference() {
                         let scores = keys.iter().map(|&j| {
                             let products = (0..dim)
                                 .map(|e| at(i, head * dim + e) * at(j, k_at + kv * dim + e));
-                            (products.sum::<f64>() * options.scale as f64).exp()
+                            let added = bias.map_or(0.0, |_| {
+                                biases[head * (2 * reach + 3) + 1 + reach + j - i] as f64
+                            });
+                            (products.sum::<f64>() * options.scale as f64 + added).exp()
                         });
                         let scores: Vec<f64> = scores.collect();
                         let sum: f64 = scores.iter().sum();
@@ -219,7 +228,11 @@ fn attention_matches_reference() {
                     }
                 }
             }
-            let what = format!("{:?} {cu:?} head-dim {dim} {options:?}", ctx.device);
+            let reach = bias.map(|_| reach);
+            let what = format!(
+                "{:?} {cu:?} head-dim {dim} {options:?} bias {reach:?}",
+                ctx.device
+            );
             check_close(&what, &y.to_f32().unwrap(), &wanted, 3e-6, 1e-5);
         }
     }

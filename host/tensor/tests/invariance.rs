@@ -26,7 +26,10 @@ fn layer(ctx: &Context, x: &[f32], weights: &[Vec<f32>], cu: &[u32], width: usiz
         window: Some(50),
     };
     let input = AttentionInput::Fused(&qkv);
-    let mixed = ops::attention(ctx, input, &layout, &options).unwrap();
+    let mixed = ops::attention(ctx, input, &layout, None, &options).unwrap();
+    let near = tensor(&[2, 101], &weights[4]);
+    let input = AttentionInput::Separate(&mixed, &x, &x);
+    let mixed = ops::attention(ctx, input, &layout, Some(&near), &options).unwrap();
     let normal = ops::layer_norm(ctx, &mixed, Some(&bias), None, 1e-5, Some(&x)).unwrap();
     let wide = ops::linear(ctx, &normal, &up, None, ACTIVATIONS[2], None).unwrap();
     let out = ops::linear(
@@ -57,6 +60,7 @@ fn sequences_do_not_depend_on_their_batch() {
                 (2 * width + 5) * width,
                 (2 * width + 5) * width,
                 width,
+                2 * 101,
             ];
             let weights: Vec<_> = sizes
                 .iter()

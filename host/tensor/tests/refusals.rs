@@ -194,6 +194,7 @@ fn refuses_bad_attention() {
             &ctx,
             AttentionInput::Separate(&q, &k, &k),
             &layout,
+            None,
             &options,
         )
     };
@@ -240,6 +241,68 @@ fn refuses_bad_attention() {
             &["scale"],
         );
     }
+}
+
+#[test]
+fn refuses_bad_biases_of_attention() {
+    let ctx = context(1 << 30);
+    let layout = SequenceLayout::packed(&[0, 2, 6], &[0, 0]).unwrap();
+    let q = tensor(&ctx, &[6, 8]);
+    let run = |bias: &[usize], window| {
+        let options = AttentionOptions {
+            heads: 2,
+            kv_heads: 2,
+            scale: 1.0,
+            causal: false,
+            window,
+        };
+        let input = AttentionInput::Separate(&q, &q, &q);
+        ops::attention(&ctx, input, &layout, Some(&tensor(&ctx, bias)), &options)
+    };
+    assert!(run(&[2, 7], None).is_ok());
+    assert!(run(&[2, 9], None).is_ok(), "a longer reach");
+    assert!(run(&[2, 3], Some(1)).is_ok(), "the window's reach");
+    assert!(run(&[2, 7], Some(usize::MAX)).is_ok());
+    for shape in [&[1, 7][..], &[7, 2], &[2, 6], &[14], &[1, 2, 7]] {
+        check(
+            run(shape, None),
+            Error::ShapeMismatch,
+            &["bias", &format!("{shape:?}"), "[2, 2 * reach + 1]"],
+        );
+    }
+    for window in [None, Some(3), Some(9)] {
+        check(
+            run(&[2, 5], window),
+            Error::ShapeMismatch,
+            &["[2, 5]", "reaches 2", "3 away"],
+        );
+    }
+    check(
+        run(&[2, 1], Some(1)),
+        Error::ShapeMismatch,
+        &["reaches 0", "1 away"],
+    );
+}
+
+#[test]
+fn charges_the_bias_of_attention() {
+    let ctx = context(1 << 20);
+    let layout = SequenceLayout::packed(&[0, 2], &[0]).unwrap();
+    let (q, bias) = (tensor(&ctx, &[2, 8]), tensor(&ctx, &[2, 101]));
+    let options = AttentionOptions {
+        heads: 2,
+        kv_heads: 2,
+        scale: 1.0,
+        causal: false,
+        window: None,
+    };
+    let input = AttentionInput::Separate(&q, &q, &q);
+    ctx.account.start_batch(1000);
+    let run = |bias| ops::attention(&ctx, input, &layout, bias, &options);
+    assert!(run(None).is_ok());
+    let without = ctx.account.op_cost();
+    assert!(run(Some(&bias)).is_ok());
+    assert_eq!(ctx.account.op_cost() - without, without + 2 * 4 + 202);
 }
 
 #[test]

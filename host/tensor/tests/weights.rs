@@ -220,6 +220,31 @@ fn fuses_and_shares_weights() {
 }
 
 #[test]
+fn takes_convolutions_and_vectors_as_matrices() {
+    let dir = tempfile::tempdir().unwrap();
+    let values: Vec<f32> = (0..24).map(|value| value as f32).collect();
+    let tensors = [
+        ("conv", "F32", &[2_usize, 3, 2, 2][..], f32_bytes(&values)),
+        ("vector", "F32", &[3], f32_bytes(&values[..3])),
+    ];
+    fs::write(dir.path().join("model.safetensors"), file(&tensors)).unwrap();
+    let weights = open(dir.path()).unwrap();
+    let taken = |name: &str, shape: &[usize]| weights.get(name, shape).unwrap().to_f32().unwrap();
+    assert_eq!(taken("conv", &[2, 12]), values);
+    assert_eq!(taken("conv", &[2, 3, 2, 2]), values);
+    assert_eq!(taken("vector", &[1, 3]), values[..3]);
+    for (name, shape) in [
+        ("conv", &[12_usize, 2][..]),
+        ("conv", &[2, 11]),
+        ("conv", &[2, 3, 4]),
+        ("vector", &[3, 1]),
+        ("vector", &[1, 2]),
+    ] {
+        check(weights.get(name, shape), &[name]);
+    }
+}
+
+#[test]
 fn reads_shards_and_module_folders() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);

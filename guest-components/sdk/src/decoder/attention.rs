@@ -88,7 +88,7 @@ impl Attention {
         let rotate = |x: &Tensor, heads| tensor::rotary(x, table, heads, self.head_dim);
         let Some(norms) = &self.head_norms else {
             let rotated = rotate(&qkv, heads + kv_heads)?;
-            return tensor::attention(&AttentionInput::Fused(&rotated), layout, self.options);
+            return tensor::attention(&AttentionInput::Fused(&rotated), layout, None, self.options);
         };
         let part = |first: u32, heads: u32| {
             tensor::slice(&qkv, 1, first * self.head_dim, heads * self.head_dim)
@@ -98,6 +98,6 @@ impl Attention {
         let value = part(heads + kv_heads, kv_heads)?;
         let (query, key) = (rotate(&query, heads)?, rotate(&key, kv_heads)?);
         let separate = AttentionInput::Separate((&query, &key, &value));
-        tensor::attention(&separate, layout, self.options)
+        tensor::attention(&separate, layout, None, self.options)
     }
 }

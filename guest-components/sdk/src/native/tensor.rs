@@ -226,13 +226,14 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, offset: f32) -> Result<Te
     ops::rms_norm(&environment()?.context, &x.0, &weight.0, eps, offset).map(Tensor)
 }
 
-/// softmax(scale q k^T + mask) v inside each sequence of `layout`.
+/// softmax(scale q k^T + bias + mask) v inside each sequence of `layout`.
 ///
 /// # Errors
 /// That of [`ops::attention`].
 pub fn attention(
     input: &AttentionInput<'_>,
     layout: &Layout,
+    bias: Option<&Tensor>,
     options: AttentionOptions,
 ) -> Result<Tensor, Error> {
     let options = tenon_tensor::AttentionOptions {
@@ -248,7 +249,8 @@ pub fn attention(
             tenon_tensor::AttentionInput::Separate(&q.0, &k.0, &v.0)
         }
     };
-    ops::attention(&environment()?.context, input, &layout.0, &options).map(Tensor)
+    let context = &environment()?.context;
+    ops::attention(context, input, &layout.0, inner(bias), &options).map(Tensor)
 }
 
 /// Cosines and sines of rotary angles.

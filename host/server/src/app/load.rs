@@ -186,9 +186,9 @@ impl Loader {
         }
         let component = match source {
             ComponentSource::Builtin(name) => {
-                let bytes = builtin::component(name)
+                let found = builtin::component(name)
                     .with_context(|| format!("no built-in component is named {name:?}"))?;
-                self.sandbox.compile(&source.to_string(), bytes)?
+                self.sandbox.compile(&source.to_string(), found.wasm)?
             }
             ComponentSource::File(path) => {
                 let bytes = read_limited(path)

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Bundle, BundleError, ComponentSource, json as files};
+use super::derive::PLAIN;
+use super::{Bundle, BundleError, ComponentSource, builtin, json as files, text};
 use crate::role::Role;
 
 /// The built-in component that runs templates written in Jinja.
 const JINJA: &str = "jinja";
-/// The built-in components of the role template.
-const BUILTIN: [&str; 3] = ["plain", JINJA, "gme-qwen2-vl"];
 
 /// The file that newer checkpoints keep their template in.
 const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -34,14 +33,19 @@ impl ChatTemplate {
     /// # Errors
     /// There is neither such a name nor such a file.
     pub fn named(name: &str) -> Result<Self, BundleError> {
-        if BUILTIN.contains(&name) {
-            return Ok(Self::Component(ComponentSource::Builtin(name.to_owned())));
-        }
+        let missing = match builtin::for_role(Role::Template, name) {
+            Ok(found) => {
+                let source = ComponentSource::Builtin(found.name.to_owned());
+                return Ok(Self::Component(source));
+            }
+            Err(what) => what,
+        };
         let path = Path::new(name);
         if !path.is_file() {
-            let builtin = BUILTIN.join(", ");
-            let what = format!("neither a file nor a built-in chat template; there are {builtin}");
-            return Err(BundleError::new(path, what));
+            return Err(BundleError::new(
+                path,
+                format!("no such file, and {missing}"),
+            ));
         }
         Ok(match path.extension() {
             Some(extension) if extension == "wasm" => {
@@ -75,13 +79,13 @@ impl Bundle {
         role: Role,
         source: ComponentSource,
     ) -> Result<(), BundleError> {
-        if let (Role::Template, ComponentSource::Builtin(name)) = (role, &source) {
-            match name.as_str() {
-                // What a folder is derived with.
-                "plain" => {}
-                JINJA => self.role_config.template = settings(&self.weights_dir)?,
-                _ => self.role_config.template = json!({}),
-            }
+        if role == Role::Template {
+            self.role_config.template = match &source {
+                ComponentSource::Builtin(name) if name == JINJA => settings(&self.weights_dir)?,
+                // Templates with images are told what the model is told of them.
+                ComponentSource::Builtin(name) if name != PLAIN => self.role_config.model.clone(),
+                _ => text::plain_settings(&self.folder)?,
+            };
         }
         *self.roles.get_mut(role) = source;
         Ok(())

@@ -4,112 +4,82 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::builtin::{self, ModelDefaults};
+use super::matryoshka::Matryoshka;
 use super::pooling::Chain;
-use super::text::{Prompts, TransformerSettings};
+use super::text::{SentenceSettings, TransformerSettings};
 use super::{Bundle, BundleError, ComponentSource, PerRole, ServedDtype, json as files};
+use crate::role::Role;
 
-/// Architectures, and the built-in component that computes each.
-const ARCHITECTURES: &[(&str, &str)] = &[
-    ("BertModel", "bert"),
-    ("BertForMaskedLM", "bert"),
-    ("BertForPreTraining", "bert"),
-    ("RobertaModel", "bert"),
-    ("RobertaForMaskedLM", "bert"),
-    ("XLMRobertaModel", "bert"),
-    ("XLMRobertaForMaskedLM", "bert"),
-    ("CamembertModel", "bert"),
-    ("CamembertForMaskedLM", "bert"),
-    ("DistilBertModel", "bert"),
-    ("DistilBertForMaskedLM", "bert"),
-    ("NomicBertModel", "nomic"),
-    ("NomicBertForMaskedLM", "nomic"),
-    ("ModernBertModel", "modernbert"),
-    ("ModernBertForMaskedLM", "modernbert"),
-    ("Gemma3TextModel", "decoder"),
-    ("Gemma3ForCausalLM", "decoder"),
-    ("LlamaModel", "decoder"),
-    ("LlamaForCausalLM", "decoder"),
-    ("MistralModel", "decoder"),
-    ("MistralForCausalLM", "decoder"),
-    ("Qwen2Model", "decoder"),
-    ("Qwen2ForCausalLM", "decoder"),
-    ("Qwen3Model", "decoder"),
-    ("Qwen3ForCausalLM", "decoder"),
-];
-
-/// Model types, for a checkpoint that names no architecture.
-const MODEL_TYPES: &[(&str, &str)] = &[
-    ("bert", "bert"),
-    ("roberta", "bert"),
-    ("xlm-roberta", "bert"),
-    ("camembert", "bert"),
-    ("distilbert", "bert"),
-    ("nomic_bert", "nomic"),
-    ("modernbert", "modernbert"),
-    ("gemma3_text", "decoder"),
-    ("llama", "decoder"),
-    ("mistral", "decoder"),
-    ("qwen2", "decoder"),
-    ("qwen3", "decoder"),
-];
+/// The built-in component that renders text as it is.
+pub(super) const PLAIN: &str = "plain";
 
 /// Reads what the folder says of itself. `name` is what it is served as; by default the
 /// folder's own name.
 pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleError> {
+    derive(dir, name, None)
+}
+
+/// The same, computed by a `model` that the operator names: then the checkpoint's architecture
+/// need not be known.
+pub(super) fn derive(
+    dir: &Path,
+    name: Option<&str>,
+    model: Option<ComponentSource>,
+) -> Result<Bundle, BundleError> {
     if !dir.is_dir() {
         return Err(BundleError::new(dir, "there is no such folder"));
     }
     let chain = Chain::read(dir)?;
-    if let Some(chain) = &chain
-        && !chain.transformer.is_empty()
-    {
-        let path = dir.join("modules.json");
-        let what = format!(
-            "the Transformer module lies in {:?}; only the folder itself is supported",
-            chain.transformer
-        );
-        return Err(BundleError::new(&path, what));
-    }
-    let config_path = dir.join("config.json");
+    // Some keep the transformer in a folder of its own.
+    let weights_dir = match &chain {
+        Some(chain) => dir.join(&chain.transformer),
+        None => dir.to_owned(),
+    };
+    let config_path = weights_dir.join("config.json");
     let checkpoint_config = files::read_text(&config_path)?;
     let config: Map<String, Value> = serde_json::from_str(&checkpoint_config)
         .map_err(|error| BundleError::new(&config_path, error))?;
-    let component = component(&config).map_err(|what| BundleError::new(&config_path, what))?;
-    let chain = chain.unwrap_or_else(|| Chain::pooled(default_pooling(&config)));
-    let matryoshka = matryoshka(&config).map_err(|what| BundleError::new(&config_path, what))?;
+    let (model, defaults) =
+        computed_by(&config, model).map_err(|what| BundleError::new(&config_path, what))?;
+    let chain = chain.unwrap_or_else(|| {
+        let mode = defaults.pooling;
+        let mode = mode.unwrap_or_else(|| default_pooling(&config));
+        Chain::pooled(mode, defaults.normalize)
+    });
+    let preprocessor = preprocessor(&weights_dir)?;
+    let matryoshka =
+        Matryoshka::read(&config).map_err(|what| BundleError::new(&config_path, what))?;
 
-    let transformer = TransformerSettings::read(dir)?;
-    let prompts = Prompts::read(dir)?;
+    let transformer = TransformerSettings::read(&weights_dir)?;
+    let sentences = SentenceSettings::read(dir)?;
     let name = match name {
         Some(name) => name.to_owned(),
         None => own_name(dir)?,
     };
     let builtin = |name: &str| ComponentSource::Builtin(name.into());
     let dtype = config.get("dtype").or_else(|| config.get("torch_dtype"));
-    Ok(Bundle {
+    let mut bundle = Bundle {
         name,
         aliases: Vec::new(),
-        weights_dir: dir.to_owned(),
+        folder: dir.to_owned(),
+        weights_dir,
         dtype: ServedDtype::Auto,
         roles: PerRole {
             request_parser: builtin("openai"),
-            template: builtin("plain"),
-            model: builtin(component),
+            template: builtin(PLAIN),
+            model,
             pooling: builtin("standard"),
             response_encoder: builtin("openai"),
         },
         role_config: PerRole {
             request_parser: json!({}),
-            template: json!({
-                "prompts": prompts.prompts,
-                "default_prompt_name": prompts.default_prompt_name,
-                "include_prompt": chain.include_prompt,
-            }),
-            model: json!({}),
+            template: json!({}),
+            model: preprocessor,
             pooling: json!({
                 "modules": chain.modules,
-                "matryoshka": matryoshka.is_some(),
-                "matryoshka_dimensions": matryoshka.unwrap_or_default(),
+                "matryoshka_layer_norm": defaults.matryoshka_layer_norm,
+                "truncate_dim": sentences.truncate_dim,
             }),
             response_encoder: json!({}),
         },
@@ -117,69 +87,62 @@ pub fn from_directory(dir: &Path, name: Option<&str>) -> Result<Bundle, BundleEr
         max_tokens: transformer.max_seq_length,
         lowercase: transformer.do_lower_case,
         checkpoint_config,
-    })
+    };
+    if let Some(matryoshka) = &matryoshka {
+        bundle.use_matryoshka(matryoshka);
+    }
+    let template = defaults.template.unwrap_or(PLAIN);
+    bundle.replace(Role::Template, builtin(template))?;
+    Ok(bundle)
 }
 
-fn component(config: &Map<String, Value>) -> Result<&'static str, String> {
-    let find = |table: &[(&str, &'static str)], name: &str| {
-        table
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, component)| *component)
+/// The model that computes a checkpoint, and how it is served by default.
+fn computed_by(
+    config: &Map<String, Value>,
+    named: Option<ComponentSource>,
+) -> Result<(ComponentSource, ModelDefaults), String> {
+    let Some(source) = named else {
+        let found = builtin::model_of(config)?;
+        return Ok((ComponentSource::Builtin(found.name.into()), found.model));
     };
-    let known = |table: &[(&str, &str)]| -> String {
-        table
-            .iter()
-            .map(|(name, _)| *name)
-            .collect::<Vec<_>>()
-            .join(", ")
+    let known = match &source {
+        ComponentSource::Builtin(name) => builtin::component(name),
+        ComponentSource::File(_) => builtin::model_of(config).ok(),
     };
-    if let Some(architecture) = architecture(config) {
-        let name = architecture.as_str().unwrap_or_default();
-        return find(ARCHITECTURES, name).ok_or_else(|| {
-            format!(
-                "architectures is {architecture}; supported are {}",
-                known(ARCHITECTURES)
-            )
-        });
-    }
-    match config.get("model_type") {
-        Some(kind) => find(MODEL_TYPES, kind.as_str().unwrap_or_default())
-            .ok_or_else(|| format!("model_type is {kind}; supported are {}", known(MODEL_TYPES))),
-        None => Err("it names neither architectures nor model_type".into()),
-    }
+    let defaults = known.map(|known| known.model).unwrap_or_default();
+    Ok((source, defaults))
 }
 
-/// The first architecture, where the checkpoint names one.
-fn architecture(config: &Map<String, Value>) -> Option<&Value> {
-    config.get("architectures").and_then(|list| list.get(0))
+/// What the components of a model with images are told of `preprocessor_config.json`, or of
+/// the newer file that holds it.
+fn preprocessor(dir: &Path) -> Result<Value, BundleError> {
+    for (file, key) in [
+        ("preprocessor_config.json", None),
+        ("processor_config.json", Some("image_processor")),
+    ] {
+        let path = dir.join(file);
+        if !path.exists() {
+            continue;
+        }
+        let mut settings = Value::Object(files::read_object(&path)?);
+        if let Some(key) = key {
+            settings = settings[key].take();
+        }
+        if settings.is_object() {
+            return Ok(json!({"preprocessor": settings}));
+        }
+    }
+    Ok(json!({}))
 }
 
 /// How sentence-transformers pools a model that has no modules.json: a causal language model
 /// by its last token, any other by the mean.
 fn default_pooling(config: &Map<String, Value>) -> &'static str {
-    let name = architecture(config).and_then(Value::as_str);
+    let name = builtin::architecture(config).and_then(Value::as_str);
     let is_language_model = name.is_some_and(|name| name.ends_with("ForCausalLM"));
     match is_language_model && config.get("is_causal") != Some(&Value::Bool(false)) {
         true => "lasttoken",
         false => "mean",
-    }
-}
-
-/// The lengths that callers may ask for; an empty list means any. None: not trained for it.
-fn matryoshka(config: &Map<String, Value>) -> Result<Option<Vec<u32>>, String> {
-    if let Some(listed) = config
-        .get("matryoshka_dimensions")
-        .filter(|value| !value.is_null())
-    {
-        return serde_json::from_value(listed.clone())
-            .map(Some)
-            .map_err(|error| format!("matryoshka_dimensions: {error}"));
-    }
-    match config.get("is_matryoshka") {
-        Some(Value::Bool(true)) => Ok(Some(Vec::new())),
-        None | Some(Value::Bool(false) | Value::Null) => Ok(None),
-        Some(other) => Err(format!("is_matryoshka is {other}, not true or false")),
     }
 }
 
@@ -206,12 +169,10 @@ mod tests {
 
     #[test]
     fn decoders_are_found_by_architecture_and_by_type() {
-        let found = |text: &str| component(&config(text));
-        assert_eq!(
-            found(r#"{"architectures": ["Qwen3ForCausalLM"]}"#),
-            Ok("decoder")
-        );
-        assert_eq!(found(r#"{"model_type": "gemma3_text"}"#), Ok("decoder"));
+        let found = |text: &str| computed_by(&config(text), None).map(|(source, _)| source);
+        let decoder = Ok(ComponentSource::Builtin("decoder".into()));
+        assert_eq!(found(r#"{"architectures": ["Qwen3ForCausalLM"]}"#), decoder);
+        assert_eq!(found(r#"{"model_type": "gemma3_text"}"#), decoder);
         let refused = found(r#"{"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3"}"#);
         let said = refused.expect_err("refused");
         assert!(said.contains("Qwen3MoeForCausalLM"), "{said}");

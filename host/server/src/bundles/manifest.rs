@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Bundle, BundleError, ComponentSource, ServedDtype, builtin, from_directory, json};
+use super::derive::derive;
+use super::{Bundle, BundleError, ComponentSource, ServedDtype, builtin, json};
 use crate::role::Role;
 
 #[derive(Deserialize)]
@@ -32,23 +33,26 @@ pub fn from_manifest(path: &Path) -> Result<Bundle, BundleError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     // Without the `.` of "./model".
     let beside = |file: &Path| -> PathBuf { folder.join(file).components().collect() };
-    let mut bundle = from_directory(&beside(manifest.weights.as_ref()), manifest.name.as_deref())?;
-    bundle.aliases = manifest.aliases;
-    bundle.dtype = manifest.dtype;
+    let mut roles = Vec::new();
     for (key, source) in manifest.roles {
         let role = role(&key).map_err(|what| refuse(format!("roles.{what}")))?;
         let source = match source.strip_prefix("builtin:") {
-            Some(name) if builtin::component(name).is_some() => {
+            Some(name) => {
+                let found = builtin::for_role(role, name);
+                found.map_err(|what| refuse(format!("roles.{key} is {source:?}: {what}")))?;
                 ComponentSource::Builtin(name.into())
-            }
-            Some(_) => {
-                return Err(refuse(format!(
-                    "roles.{key}: {source:?} is no built-in component; there are {}",
-                    builtin::names().join(", ")
-                )));
             }
             None => ComponentSource::File(beside(source.as_ref())),
         };
+        roles.push((role, source));
+    }
+    let model = roles.iter().find(|(role, _)| *role == Role::Model);
+    let model = model.map(|(_, source)| source.clone());
+    let weights = beside(manifest.weights.as_ref());
+    let mut bundle = derive(&weights, manifest.name.as_deref(), model)?;
+    bundle.aliases = manifest.aliases;
+    bundle.dtype = manifest.dtype;
+    for (role, source) in roles {
         bundle.replace(role, source)?;
     }
     for (key, table) in manifest.config {

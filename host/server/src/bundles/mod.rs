@@ -5,6 +5,7 @@ mod chat;
 mod derive;
 mod json;
 mod manifest;
+mod matryoshka;
 mod pooling;
 pub mod pull;
 mod text;
@@ -17,6 +18,7 @@ use serde_json::Value;
 pub use chat::ChatTemplate;
 pub use derive::from_directory;
 pub use manifest::from_manifest;
+pub use matryoshka::Matryoshka;
 
 use crate::role::Role;
 
@@ -122,7 +124,9 @@ pub struct Bundle {
     pub name: String,
     /// Further names that reach it.
     pub aliases: Vec<String>,
-    /// The checkpoint's folder.
+    /// The folder that it was derived from.
+    pub folder: PathBuf,
+    /// The folder of the transformer: of weights, `config.json` and tokenizer.
     pub weights_dir: PathBuf,
     /// The dtype to serve in.
     pub dtype: ServedDtype,

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::text::TransformerSettings;
 use super::{BundleError, json as files};
 
 /// The old booleans, in the order in which sentence-transformers concatenates them.
@@ -40,12 +41,14 @@ struct Module {
 }
 
 impl Chain {
-    /// The chain of a folder without modules.json: pooling in this mode and nothing else, as
-    /// sentence-transformers has it.
-    pub fn pooled(mode: &str) -> Self {
+    /// The chain of a folder without modules.json: pooling in this mode, and division by the
+    /// vector's length where the model's vectors are `normalized`.
+    pub fn pooled(mode: &str, normalized: bool) -> Self {
+        let mut modules = vec![json!({"type": "pooling", "modes": [mode]})];
+        modules.extend(normalized.then(|| json!({"type": "normalize"})));
         Self {
             transformer: String::new(),
-            modules: vec![json!({"type": "pooling", "modes": [mode]})],
+            modules,
             include_prompt: true,
         }
     }
@@ -74,10 +77,19 @@ impl Chain {
             let folder = dir.join(checked(&module.path).map_err(refuse)?);
             match name {
                 Some("Transformer") if index == 0 => chain.transformer = module.path.clone(),
+                Some("CLIPModel") if index == 0 => {
+                    chain.transformer = module.path.clone();
+                    chain.pool_single_rows();
+                }
                 Some("Pooling") => {
                     let (pooling, include_prompt) = pooling(&folder.join("config.json"))?;
                     chain.modules.push(pooling);
                     chain.include_prompt = include_prompt;
+                }
+                Some("Dense") if !chain.transformer.is_empty() => {
+                    let what = "a Dense module beside a transformer in a folder of its own is \
+                        not supported";
+                    return Err(refuse(what.to_owned()));
                 }
                 Some("Dense") => {
                     chain
@@ -87,21 +99,28 @@ impl Chain {
                 Some("Normalize") => chain.modules.push(json!({"type": "normalize"})),
                 _ => {
                     return Err(refuse(format!(
-                        "module {index} is of type {:?}; supported are Transformer (first), \
-                         Pooling, Dense and Normalize of sentence_transformers",
+                        "module {index} is of type {:?}; supported are Transformer or \
+                         CLIPModel (first), Pooling, Dense and Normalize of sentence_transformers",
                         module.kind
                     )));
                 }
             }
         }
-        if !chain
-            .modules
-            .iter()
-            .any(|module| module["type"] == "pooling")
-        {
-            return Err(BundleError::new(&path, "there is no Pooling module"));
+        let pools = |module: &Value| module["type"] == "pooling";
+        if !chain.modules.iter().any(pools) {
+            let transformer = TransformerSettings::read(&dir.join(&chain.transformer))?;
+            if transformer.module_output_name.as_deref() != Some(SENTENCE_EMBEDDING) {
+                return Err(BundleError::new(&path, "there is no Pooling module"));
+            }
+            chain.pool_single_rows();
         }
         Ok(Some(chain))
+    }
+
+    /// Pools what is pooled already: a model that gives one row a text or image.
+    fn pool_single_rows(&mut self) {
+        let module = json!({"type": "pooling", "modes": ["cls"]});
+        self.modules.insert(0, module);
     }
 }
 
@@ -223,4 +242,32 @@ fn dense(path: &Path, folder: &str) -> Result<Value, BundleError> {
         "type": "dense", "path": folder, "in_features": dense.in_features,
         "out_features": dense.out_features, "bias": dense.bias, "activation": activation,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::builtin::COMPONENTS;
+    use super::*;
+
+    #[test]
+    fn a_folder_without_modules_is_pooled_as_its_model_says() {
+        let pooling = json!({"type": "pooling", "modes": ["lasttoken"]});
+        let chain = Chain::pooled("lasttoken", true);
+        assert_eq!(
+            chain.modules,
+            [pooling.clone(), json!({"type": "normalize"})]
+        );
+        assert!(chain.include_prompt);
+        assert_eq!(Chain::pooled("lasttoken", false).modules, [pooling]);
+    }
+
+    #[test]
+    fn the_modes_that_models_are_pooled_with_by_default_are_known() {
+        for component in COMPONENTS {
+            if let Some(mode) = component.model.pooling {
+                let known = MODES.iter().any(|(_, name)| *name == mode);
+                assert!(known, "{}: {mode}", component.name);
+            }
+        }
+    }
 }

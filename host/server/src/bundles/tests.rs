@@ -60,7 +60,7 @@ fn a_folder_without_modules_is_pooled_to_the_mean() {
         pooling["modules"],
         json!([{"type": "pooling", "modes": ["mean"]}])
     );
-    assert_eq!(pooling["matryoshka"], json!(false));
+    assert_eq!(pooling["matryoshka"], Value::Null);
 }
 
 #[test]
@@ -245,6 +245,88 @@ fn a_manifest_replaces_what_it_names() {
     assert_eq!(bundle.role_config.pooling["modules"][0]["type"], "pooling");
 }
 
+#[test]
+fn shorter_vectors_are_those_of_the_checkpoint_or_of_the_operator() {
+    let config = |keys: Value| {
+        let mut config = json!({"model_type": "nomic_bert"});
+        let keys = keys.as_object().unwrap().clone();
+        config.as_object_mut().unwrap().extend(keys);
+        pooling_of(&[("config.json", config)])
+    };
+    let check = |pooling: &Value, any, listed| {
+        assert_eq!(pooling["matryoshka"], any, "{pooling}");
+        assert_eq!(pooling["matryoshka_dimensions"], listed, "{pooling}");
+        assert_eq!(pooling["matryoshka_layer_norm"], json!(true), "{pooling}");
+    };
+    let (yes, none) = (json!(true), Value::Null);
+    check(&config(json!({})), none.clone(), none.clone());
+    check(
+        &config(json!({"is_matryoshka": false})),
+        none.clone(),
+        none.clone(),
+    );
+    check(
+        &config(json!({"is_matryoshka": true})),
+        yes.clone(),
+        json!([]),
+    );
+    let listed = json!({"is_matryoshka": false, "matryoshka_dimensions": [4, 2]});
+    check(&config(listed), yes.clone(), json!([4, 2]));
+    check(
+        &config(json!({"matryoshka_dimensions": []})),
+        none.clone(),
+        none,
+    );
+
+    let settings = json!({"truncate_dim": 5});
+    let pooling = pooling_of(&[("config_sentence_transformers.json", settings)]);
+    assert_eq!(pooling["truncate_dim"], json!(5));
+    assert_eq!(pooling["matryoshka_layer_norm"], json!(false));
+
+    let dir = folder(&[]);
+    let mut bundle = from_directory(dir.path(), Some("m")).unwrap();
+    bundle.use_matryoshka(&"8, 16".parse().unwrap());
+    assert_eq!(bundle.role_config.pooling["matryoshka"], yes);
+    assert_eq!(
+        bundle.role_config.pooling["matryoshka_dimensions"],
+        json!([8, 16])
+    );
+    bundle.use_matryoshka(&"any".parse().unwrap());
+    assert_eq!(
+        bundle.role_config.pooling["matryoshka_dimensions"],
+        json!([])
+    );
+    let said = "8,all".parse::<Matryoshka>().unwrap_err();
+    assert!(said.contains("`any`"), "{said}");
+}
+
+#[test]
+fn a_model_that_a_manifest_names_may_compute_what_nobody_knows() {
+    let unknown = json!({"architectures": ["NoSuchModel"], "model_type": "no-such"});
+    let dir = folder(&[("config.json", unknown)]);
+    let manifest = dir.path().join("bundle.toml");
+    let open_with = |roles: &str| {
+        let text = format!("name = \"n\"\nweights = \".\"\n[roles]\n{roles}\n");
+        fs::write(&manifest, text).unwrap();
+        open(&manifest).map_err(|error| error.to_string())
+    };
+    let bundle = open_with("model = \"./m.wasm\"").unwrap();
+    let model = ComponentSource::File(dir.path().join("m.wasm"));
+    assert_eq!(bundle.roles.model, model);
+    assert_eq!(
+        bundle.role_config.pooling["modules"],
+        json!([{"type": "pooling", "modes": ["mean"]}])
+    );
+    let bundle = open_with("model = \"builtin:bert\"").unwrap();
+    assert_eq!(bundle.roles.model, ComponentSource::Builtin("bert".into()));
+    let said = open_with("pooling = \"./p.wasm\"").unwrap_err();
+    assert!(said.contains("NoSuchModel"), "{said}");
+    let said = open_with("model = \"builtin:plain\"").unwrap_err();
+    for word in ["roles.model", "builtin:plain", "bert, clip"] {
+        assert!(said.contains(word), "{word:?} is not in {said:?}");
+    }
+}
+
 /// The settings of the template after `--chat-template NAME`, or what is wrong with it.
 fn chat_template(files: &[(&str, Value)], name: &str) -> Result<(ComponentSource, Value), String> {
     let dir = folder(files);
@@ -318,7 +400,7 @@ fn a_chat_template_that_is_missing_or_odd_is_named() {
     refused(
         json!({}),
         "no-such",
-        &["no-such", "neither a file", "plain, jinja, gme-qwen2-vl"],
+        &["no-such", "no such file", "gme-qwen2-vl, jinja, plain"],
     );
     refused(
         json!({}),

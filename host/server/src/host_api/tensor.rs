@@ -241,9 +241,11 @@ impl Host for TensorView<'_> {
         &mut self,
         input: AttentionInput,
         layout: Handle<SequenceLayout>,
+        bias: Option<Handle<Tensor>>,
         options: AttentionOptions,
     ) -> OpResult {
         let (context, layout) = (self.context, self.table.get(&layout)?.clone());
+        let bias = self.get_some(bias.as_ref())?;
         let options = rt::AttentionOptions {
             heads: options.heads as usize,
             kv_heads: options.kv_heads as usize,
@@ -255,12 +257,12 @@ impl Host for TensorView<'_> {
             AttentionInput::Fused(qkv) => {
                 let qkv = self.get(&qkv)?;
                 let input = rt::AttentionInput::Fused(&qkv);
-                self.run(|| ops::attention(context, input, &layout, &options))
+                self.run(|| ops::attention(context, input, &layout, bias.as_ref(), &options))
             }
             AttentionInput::Separate((q, k, v)) => {
                 let (q, k, v) = (self.get(&q)?, self.get(&k)?, self.get(&v)?);
                 let input = rt::AttentionInput::Separate(&q, &k, &v);
-                self.run(|| ops::attention(context, input, &layout, &options))
+                self.run(|| ops::attention(context, input, &layout, bias.as_ref(), &options))
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Packs sequences of many requests into batches and runs them.
 //!
 //! A [`Scheduler`] is one deployment's queue and the worker thread that owns its
-//! [`Executor`](crate::batch::Executor). Requests enter through [`Scheduler::submit`] and
+//! [`Executor`]. Requests enter through [`Scheduler::submit`] and
 //! are answered through their [`Ticket`]. Which sequences go into the next batch is
-//! decided by [`queue`], which knows no thread and is told the time.
+//! decided by `queue`, which knows no thread and is told the time.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -56,7 +56,7 @@ async fn healthy(sandbox: &Sandbox) {
 
 async fn answer(front: &FrontBundle) {
     let mut parsed = front.parse("/v1/embeddings", body()).await.unwrap();
-    assert_eq!(front.render(&mut parsed).await.unwrap(), []);
+    assert_eq!(front.render(&mut parsed, &[]).await.unwrap(), []);
     let encoded = front.encode(info(), vec![vec![1.0, 2.0]]).await.unwrap();
     assert_eq!(encoded.content_type, "text/plain");
 }
@@ -166,7 +166,7 @@ async fn render_failures_are_the_components_own() {
         .load(&sandbox)
         .unwrap();
         let mut parsed = front.parse("/v1/embeddings", body()).await.unwrap();
-        let error = reason(front.render(&mut parsed).await);
+        let error = reason(front.render(&mut parsed, &[]).await);
         check(&error, &["template", "template.wasm", words]);
         healthy(&sandbox).await;
     }
@@ -188,7 +188,7 @@ async fn a_template_that_renders_another_number_of_inputs_fails() {
     .unwrap();
     let mut parsed = front.parse("/v1/embeddings", body()).await.unwrap();
     check(
-        &reason(front.render(&mut parsed).await),
+        &reason(front.render(&mut parsed, &[]).await),
         &["it rendered 1 of 0 inputs"],
     );
 }

@@ -84,7 +84,7 @@ pub fn template(body: &str) -> Vec<u8> {
         r#"(module {PRELUDE} {REALLOC}
   (func (export "tenon:embed/template@0.1.0#render")
     (param $inputs i32) (param $inputs_len i32)
-    (param i32 i32 i32) (param i32 i32) (param i32 i32 i32) (param i32)
+    (param $images i32) (param $images_len i32) (param i32 i32 i32) (param i32 i32) (param i32 i32 i32) (param i32)
     (result i32) (local $i i32) {body}))"#
     );
     component(&world("template", &[]), &module)

@@ -1,9 +1,11 @@
-//! softmax(scale q k^T + mask) v inside each sequence, made of the same tiles as a linear
-//! layer: keys and values are packed into panels once for all query heads that share them.
+//! softmax(scale q k^T + bias + mask) v inside each sequence, made of the same tiles as a
+//! linear layer: keys and values are packed into panels once for all query heads that share
+//! them.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
 
+use super::distance_bias::DistanceBias;
 use super::gemm::{Block, InPlace, SharedMut};
 use super::level::Kernel;
 use super::math::exp2_of_negative;
@@ -20,6 +22,8 @@ pub(crate) struct Attention<'a> {
     /// `[rows, kv_heads * head_dim]`, as is `v`.
     pub k: Rows<'a>,
     pub v: Rows<'a>,
+    /// `[heads, 2 * reach + 1]`; no query sees a key that is farther away than the reach.
+    pub bias: Option<Rows<'a>>,
     pub spans: &'a [Span],
     pub heads: usize,
     pub kv_heads: usize,
@@ -60,8 +64,26 @@ impl Attention<'_> {
         first..end.min(length)
     }
 
+    /// The longest sequence's rows.
+    fn longest(&self) -> usize {
+        self.spans.iter().map(|span| span.length).max().unwrap_or(1)
+    }
+
+    /// Words of scratch that the bias and so many threads need.
+    pub fn scratch_words(&self, level: Level, threads: usize) -> usize {
+        self.bias_words(level) + threads * self.thread_words(level)
+    }
+
+    /// Words of scratch that the bias needs.
+    fn bias_words(&self, level: Level) -> usize {
+        match self.bias {
+            Some(_) => DistanceBias::words(level, self.heads, self.longest()),
+            None => 0,
+        }
+    }
+
     /// Words of scratch that one thread needs.
-    pub fn scratch_words(&self, level: Level) -> usize {
+    fn thread_words(&self, level: Level) -> usize {
         // Not that of the longest sequence: shorter ones have larger blocks of queries.
         let columns = level.panel_columns();
         let words = |span: &Span| Scratch::new(columns, span.length, self.head_dim).words;
@@ -109,15 +131,22 @@ fn score_stride(columns: usize, keys: usize) -> usize {
 }
 
 /// Computes attention into `out`, `[rows, heads * head_dim]` without gaps. `scratch` has
-/// [`Attention::scratch_words`] for each of the device's threads.
+/// [`Attention::scratch_words`] for the device's threads.
 pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], out: &mut [f32]) {
-    let words = op.scratch_words(device.level());
+    let level = device.level();
+    let words = op.thread_words(level);
     let rows = op.q.rows;
     assert!(op.q.width == op.heads * op.head_dim && op.k.width == op.kv_heads * op.head_dim);
     assert!(op.v.width == op.k.width && op.k.rows == rows && op.v.rows == rows);
     assert!(op.heads.is_multiple_of(op.kv_heads) && out.len() == rows * op.q.width);
     assert!(op.spans.iter().all(|span| span.start + span.length <= rows));
-    assert!(scratch.len() >= words * device.threads());
+    // The threads' parts come first: they are whole cache lines.
+    let (scratch, rest) = scratch.split_at_mut(words * device.threads());
+    let bias = op.bias.map(|table| {
+        assert!(table.rows == op.heads && !table.width.is_multiple_of(2));
+        let to = &mut rest[..op.bias_words(level)];
+        DistanceBias::new(level, table, op.longest(), to)
+    });
 
     let mut items = Vec::new();
     for span in op.spans {
@@ -140,8 +169,9 @@ pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], 
         // borrowed until all are done.
         unsafe {
             let scratch = SharedMut::from_pointer(scratch.get().add(thread * words));
-            device.level().run(Item {
+            level.run(Item {
                 op: &op,
+                bias,
                 span,
                 queries,
                 kv_heads,
@@ -155,6 +185,7 @@ pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], 
 /// Some queries of a sequence, for all query heads of some key-value heads.
 struct Item<'a> {
     op: &'a Attention<'a>,
+    bias: Option<DistanceBias<'a>>,
     span: Span,
     queries: Range<usize>,
     kv_heads: Range<usize>,
@@ -265,10 +296,17 @@ impl Item<'_> {
             let mut inverse_sums = [0.0f32; MAX_BLOCK_QUERIES];
             for (index, query) in queries.clone().enumerate() {
                 let row = std::slice::from_raw_parts_mut(scores.add(index * stride), width);
+                let scale = match &self.bias {
+                    None => op.scale,
+                    Some(bias) => {
+                        add_bias::<S>(row, op.scale, bias.of(head, query, first));
+                        1.0
+                    }
+                };
                 let visible = op.keys(&(query..query + 1), self.span.length);
                 row[..visible.start - first].fill(f32::NEG_INFINITY);
                 row[visible.end - first..].fill(f32::NEG_INFINITY);
-                inverse_sums[index] = 1.0 / exponentials::<S>(row, op.scale);
+                inverse_sums[index] = 1.0 / exponentials::<S>(row, scale);
             }
             let out = self.out.get().add(row * op.q.width + head * op.head_dim);
             Block {
@@ -282,6 +320,7 @@ impl Item<'_> {
                 columns: op.head_dim,
                 row: 0,
                 column: 0,
+                after: keys,
             }
             .run::<S, F32Product, Raw>(
                 &InPlace {
@@ -296,6 +335,23 @@ impl Item<'_> {
                     *x *= inverse_sum;
                 }
             }
+        }
+    }
+}
+
+/// Replaces scores by scale * score + bias.
+///
+/// # Safety
+/// The processor has the instructions of `S`; `row` is whole vectors.
+#[inline(always)]
+unsafe fn add_bias<S: Simd>(row: &mut [f32], scale: f32, bias: &[f32]) {
+    // SAFETY: the caller's promise; both have a vector in each chunk.
+    unsafe {
+        let scale = S::splat(scale);
+        let bias = bias[..row.len()].chunks_exact(S::LANES);
+        for (scores, bias) in row.chunks_exact_mut(S::LANES).zip(bias) {
+            let sum = S::fma(S::load(scores.as_ptr()), scale, S::load(bias.as_ptr()));
+            S::store(scores.as_mut_ptr(), sum);
         }
     }
 }

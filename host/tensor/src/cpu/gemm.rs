@@ -55,6 +55,9 @@ pub(super) struct Block {
     /// Where the block begins in the result.
     pub row: usize,
     pub column: usize,
+    /// The panel that is likely to be read after the block. It is only brought closer, and
+    /// may be anywhere.
+    pub after: *const f32,
 }
 
 impl Block {
@@ -76,9 +79,15 @@ impl Block {
             unsafe {
                 let (a, lda) = a.slice::<S>(first, steps);
                 for panel in 0..panels {
-                    let b = self
-                        .b
-                        .add(panel * self.panel_words + first * self.step_words);
+                    let slice = self.b.add(first * self.step_words);
+                    let b = slice.add(panel * self.panel_words);
+                    let next = if panel + 1 < panels {
+                        b.wrapping_add(self.panel_words)
+                    } else if last {
+                        self.after
+                    } else {
+                        slice.wrapping_add(steps * self.step_words)
+                    };
                     PanelProduct {
                         rows: self.rows,
                         steps,
@@ -93,7 +102,7 @@ impl Block {
                         } else {
                             Sum::Continue
                         },
-                        next: Some(b.wrapping_add(self.panel_words)),
+                        next: Some(next),
                     }
                     .run::<S, P, F>(
                         self.row,

@@ -33,7 +33,8 @@ impl Linear<'_> {
             1
         } else {
             let cost = self.x.rows.saturating_mul(self.weight.n * self.weight.k);
-            (PARTS_PER_THREAD * threads).max(cost / PART_COST)
+            let fewest = PARTS_PER_THREAD * threads;
+            (cost / PART_COST).clamp(fewest, MOST_PARTS_PER_THREAD * threads)
         };
         let column_parts = wanted.div_ceil(row_parts).clamp(1, panels);
         let panels_of_part = panels.div_ceil(column_parts);
@@ -70,6 +71,10 @@ impl Linear<'_> {
 
 /// Parts for each thread, so that one that is held up does not hold up the others.
 const PARTS_PER_THREAD: usize = 4;
+
+/// No more are made of a product, however large: a part of many panels reads its rows of A
+/// from memory once, and the wait for the last part is short beside the whole.
+const MOST_PARTS_PER_THREAD: usize = 32;
 
 /// Multiply-adds of a part of a large product, about 0.1 ms: the others wait that long for
 /// the last one, and longer if its thread is not running.
@@ -114,10 +119,13 @@ pub(crate) fn linear(device: &CpuDevice, op: &Linear, scratch: &mut [f32], out: 
         |thread, part| {
             let row = part / split.column_parts * split.rows_of_part;
             let panel = part % split.column_parts * split.panels_of_part;
+            // Each thread takes every so manieth part, as long as none is held up.
+            let after = (part + device.threads()) % split.column_parts * split.panels_of_part;
             let part = Part {
                 op,
                 rows: row..(row + split.rows_of_part).min(rows),
                 panels: panel..(panel + split.panels_of_part).min(split.panels),
+                after,
                 // SAFETY: each thread has its own words, as checked above.
                 scratch: SharedMut::from_pointer(unsafe {
                     scratch.get().add(thread * thread_words)
@@ -138,6 +146,8 @@ struct Part<'a> {
     op: &'a Linear<'a>,
     rows: std::ops::Range<usize>,
     panels: std::ops::Range<usize>,
+    /// The first panel of the part that this thread is likely to take next.
+    after: usize,
     scratch: SharedMut,
     c: SharedMut,
 }
@@ -180,13 +190,11 @@ impl Part<'_> {
         // SAFETY: `linear` checked that the operands have the sizes that the weight says, and
         // the scratch those of a copied slice.
         unsafe {
+            let panel = |index| weight.words.as_ptr().add(index * weight.panel_words());
             let block = Block {
                 rows: self.rows.len(),
                 steps: weight.format.steps(weight.k),
-                b: weight
-                    .words
-                    .as_ptr()
-                    .add(self.panels.start * weight.panel_words()),
+                b: panel(self.panels.start),
                 step_words: weight.format.step_words(weight.columns),
                 panel_words: weight.panel_words(),
                 c: self.c.get().add(self.rows.start * weight.n + first_column),
@@ -194,6 +202,7 @@ impl Part<'_> {
                 columns: end_column - first_column,
                 row: self.rows.start,
                 column: first_column,
+                after: panel(self.after),
             };
             if self.op.copies() {
                 let pairs = weight.format == Format::DotBf16;

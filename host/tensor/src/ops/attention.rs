@@ -1,6 +1,6 @@
 //! Attention over packed sequences.
 
-use super::{check_shape, product, rows};
+use super::{check_shape, optional_rows, product, rows};
 use crate::cpu::{self, Attention};
 use crate::error::{Result, bail};
 use crate::{Context, SequenceLayout, Tensor};
@@ -62,8 +62,11 @@ impl AttentionInput<'_> {
     }
 }
 
-/// softmax(scale q k^T + mask) v inside each sequence of `layout`, which covers all rows.
-/// `head_dim` is at most 256. The result is `[rows, heads * head_dim]`.
+/// softmax(scale q k^T + bias + mask) v inside each sequence of `layout`, which covers all
+/// rows. `head_dim` is at most 256. The result is `[rows, heads * head_dim]`.
+///
+/// `bias` is `[heads, 2 * reach + 1]`: element reach + j - i of a head is added to the score
+/// of the query at i and the key at j. Its reach is that of the farthest keys that are seen.
 ///
 /// # Errors
 /// As for all [operations](super).
@@ -71,6 +74,7 @@ pub fn attention(
     ctx: &Context,
     input: AttentionInput<'_>,
     layout: &SequenceLayout,
+    bias: Option<&Tensor>,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     let &AttentionOptions {
@@ -123,12 +127,21 @@ pub fn attention(
             "{OP}: layout's {sequences} sequences have {rows} rows, not q's {rows_of_q} in order"
         );
     }
+    if let Some(bias) = bias {
+        check_bias(bias, heads, layout, window)?;
+    }
     let squares = layout
         .spans()
         .iter()
         .map(|span| product(&[span.length, span.length]));
     let pairs = squares.fold(0, u64::saturating_add);
-    ctx.charge(OP, product(&[2, width]).saturating_mul(pairs))?;
+    let mut cost = product(&[2, width]).saturating_mul(pairs);
+    if let Some(bias) = bias {
+        let added = product(&[heads]).saturating_mul(pairs);
+        cost = cost.saturating_add(added.saturating_add(product(bias.shape())));
+    }
+    ctx.charge(OP, cost)?;
+    let bias = bias.map(|bias| bias.readable(ctx, OP)).transpose()?;
     let (q, k, v) = (
         q.readable(ctx, OP)?,
         k.readable(ctx, OP)?,
@@ -138,6 +151,7 @@ pub fn attention(
         q: rows(OP, &q)?,
         k: rows(OP, &k)?,
         v: rows(OP, &v)?,
+        bias: optional_rows(OP, &bias)?,
         spans: layout.spans(),
         heads,
         kv_heads,
@@ -147,10 +161,38 @@ pub fn attention(
         window,
     };
     let device = ctx.device.cpu_device();
-    let words = op.scratch_words(device.level()) * device.threads();
+    let words = op.scratch_words(device.level(), device.threads());
     let mut scratch = ctx.scratch(OP, words)?;
     let shape = *q.checked_shape();
     let mut out = ctx.allocate(OP, &shape)?;
     cpu::attention(device, op, scratch.as_mut_slice(), out.as_mut_slice());
     Ok(Tensor::from_buffer(out, shape))
+}
+
+/// Refuses a bias that has not one row a head and one element for each distance at which a
+/// query sees a key.
+fn check_bias(
+    bias: &Tensor,
+    heads: usize,
+    layout: &SequenceLayout,
+    window: Option<usize>,
+) -> Result<()> {
+    let reach = match *bias.shape() {
+        [rows, width] if rows == heads && !width.is_multiple_of(2) => width / 2,
+        _ => bail!(
+            ShapeMismatch,
+            "{OP}: bias is {:?}, not [{heads}, 2 * reach + 1]",
+            bias.shape()
+        ),
+    };
+    let farthest = layout.max_rows() - 1;
+    let farthest = window.map_or(farthest, |window| window.min(farthest));
+    if farthest > reach {
+        bail!(
+            ShapeMismatch,
+            "{OP}: bias is {:?} and reaches {reach}, but keys are up to {farthest} away",
+            bias.shape()
+        );
+    }
+    Ok(())
 }

@@ -1,0 +1,171 @@
+//! The speed of each model family: its tiny checkpoint, and one in the sizes of a known model.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tenon_tensor::Device;
+use tenon_tests::server::Server;
+use tenon_tests::tools::root;
+
+use crate::peak;
+use crate::servers::peer_python;
+
+/// Tokens of an input, where the model takes as many.
+const INPUT_TOKENS: u64 = 256;
+/// Tokens of a request: a batch of the server by its own.
+const REQUEST_TOKENS: u64 = 1024;
+/// So many that one request waits while another is computed.
+const CLIENTS: usize = 2;
+/// What the names of tensors have in them that no token, or not every token, is multiplied
+/// with: tables, what follows pooling, and the part for images.
+const NOT_EVERY_TOKEN: [&str; 5] = ["embed", "pooler", "projection.", "vision_model.", "visual."];
+
+/// Measures all families for `time` each and prints a table.
+pub fn run(time: Duration) -> Result<()> {
+    let real = root().join("target/families");
+    println!("making checkpoints of real sizes in {}", real.display());
+    let script = root().join("tests/bench/families/make_checkpoints.py");
+    let status = Command::new(peer_python()?)
+        .arg(script)
+        .arg(&real)
+        .status()?;
+    ensure!(status.success(), "make_checkpoints.py ended with {status}");
+    let models: BTreeMap<String, String> =
+        serde_json::from_slice(&fs::read(real.join("models.json"))?)?;
+
+    let threads = std::thread::available_parallelism()?.get();
+    let device = Device::cpu(threads)?;
+    println!("GFLOP/s are those of the weights' products alone, without attention;");
+    println!("the peak is the best of many readings before and after each row");
+    println!(
+        "\n{:<14} {:<40} {:>5} {:>7} {:>10} {:>9} {:>7}",
+        "family", "checkpoint", "dtype", "tokens", "tokens/s", "GFLOP/s", "of peak"
+    );
+    for (family, model) in &models {
+        let folders = ["families", "multimodal"].map(|it| root().join("tests").join(it));
+        let tiny = folders
+            .map(|it| it.join(family))
+            .into_iter()
+            .find(|it| it.is_dir());
+        let tiny = tiny.with_context(|| format!("{family}: no tiny checkpoint"))?;
+        row(&device, family, "tiny", &tiny, time)?;
+        row(&device, family, model, &real.join(family), time)?;
+    }
+    Ok(())
+}
+
+fn row(device: &Device, family: &str, model: &str, path: &Path, time: Duration) -> Result<()> {
+    let weights = Matrices::read(&path.join("model.safetensors"))
+        .with_context(|| format!("{}", path.display()))?;
+    let directory = path.to_str().context("a path in UTF-8")?;
+    let server = Server::start(&["--model", directory, "--dtype", weights.dtype]);
+    let load = Load::new(&server)?;
+    let before = peak::f32_flops(device);
+    let rate = load.tokens_per_s(&server, time)?;
+    let peak = before.max(peak::f32_flops(device));
+    let flops = rate * weights.flop_per_token;
+    println!(
+        "{family:<14} {model:<40} {:>5} {:>7} {rate:>10.0} {:>9.1} {:>6.0}%",
+        weights.dtype,
+        load.input_tokens,
+        flops / 1e9,
+        100.0 * flops / peak
+    );
+    Ok(())
+}
+
+/// What a checkpoint's file says of its matrices.
+struct Matrices {
+    /// The dtype to serve it in: bf16 where it is stored so.
+    dtype: &'static str,
+    /// Twice the elements of all matrices that every token is multiplied with.
+    flop_per_token: f64,
+}
+
+impl Matrices {
+    fn read(path: &Path) -> Result<Self> {
+        let mut file = File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length))
+            .read_to_end(&mut header)?;
+        let header: BTreeMap<String, Value> = serde_json::from_slice(&header)?;
+        let mut matrices = Self {
+            dtype: "f32",
+            flop_per_token: 0.0,
+        };
+        for (name, tensor) in &header {
+            let shape: Vec<f64> = match tensor["shape"].as_array() {
+                Some(shape) => shape.iter().filter_map(Value::as_f64).collect(),
+                None => continue,
+            };
+            if shape.len() == 2 && !NOT_EVERY_TOKEN.iter().any(|part| name.contains(part)) {
+                matrices.flop_per_token += 2.0 * shape[0] * shape[1];
+            }
+            if tensor["dtype"] == "BF16" {
+                matrices.dtype = "bf16";
+            }
+        }
+        Ok(matrices)
+    }
+}
+
+/// Requests that fill a batch with inputs as long as the model takes.
+struct Load {
+    body: Value,
+    /// Tokens of one input.
+    input_tokens: u64,
+}
+
+impl Load {
+    fn new(server: &Server) -> Result<Self> {
+        let models = server.get("/v1/models").json();
+        let model = &models["data"][0];
+        let limit = model["max_model_len"].as_u64().context("max_model_len")?;
+        let input_tokens = limit.min(INPUT_TOKENS);
+        let input: Vec<u64> = (0..input_tokens)
+            .map(|index| 10 + index * 7 % 100)
+            .collect();
+        let inputs = vec![input; (REQUEST_TOKENS / input_tokens) as usize];
+        Ok(Self {
+            body: json!({"model": model["id"], "input": inputs, "encoding_format": "base64"}),
+            input_tokens,
+        })
+    }
+
+    /// Tokens that are answered a second while [`CLIENTS`] ask without a pause, from the first
+    /// request to the last answer.
+    fn tokens_per_s(&self, server: &Server, time: Duration) -> Result<f64> {
+        self.ask(server)?;
+        let started = Instant::now();
+        let client = || {
+            let mut tokens = 0;
+            while started.elapsed() < time {
+                tokens += self.ask(server)?;
+            }
+            Ok(tokens)
+        };
+        let counts: Vec<Result<u64>> = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+            let joined = clients.into_iter().map(|client| client.join());
+            joined.map(|count| count.expect("a client")).collect()
+        });
+        let elapsed = started.elapsed().as_secs_f64();
+        let total: u64 = counts.into_iter().sum::<Result<u64>>()?;
+        Ok(total as f64 / elapsed)
+    }
+
+    fn ask(&self, server: &Server) -> Result<u64> {
+        let answer = server.embeddings(&self.body);
+        ensure!(answer.status == 200, "{:.500}", answer.text());
+        let tokens = answer.json()["usage"]["prompt_tokens"].as_u64();
+        tokens.context("usage")
+    }
+}
