@@ -41,11 +41,10 @@ const GATES: &[Gate] = &[
     gate("rms_norm_", 56, "9 blocks of 128: as layer norm"),
     gate("l2_normalize_", 56, "9 blocks of 128: as layer norm"),
     gate(
-        "attention_bf16_",
+        "attention_",
         168,
         "3 blocks of 128: 12 warps keep the tensor cores fed",
     ),
-    gate("attention_f16_", 168, "as bf16"),
     gate(
         "attention_bf16_128",
         255,

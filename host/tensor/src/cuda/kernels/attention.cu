@@ -1,10 +1,10 @@
-// softmax(scale q k^T + mask) v inside each sequence of a packed batch, on tensor cores
+// softmax(scale q k^T + bias + mask) v inside each sequence of a packed batch, on tensor cores
 // (FlashAttention-2).
 //
 //   q [rows, heads * head_dim], k, v [rows, kv_heads * head_dim] with strides, in bf16 or f16:
 //   of their own or side by side in one projection; out [rows, heads * head_dim] without gaps;
 //   cu_seqlens [sequences + 1] on the device, made by the host. Query head h reads key head
-//   h / (heads / kv_heads). Which keys a query sees: `Visible`.
+//   h / (heads / kv_heads). Which keys a query sees: `Visible`; what it adds: `DistanceBias`.
 //
 // Launch: grid (max_rows / QUERIES rounded up, heads, sequences), blocks of THREADS, and
 // `Tile<HEAD_DIM>::SHARED_BYTES` of shared memory: attention_TYPE_HEADDIM. Pointers and strides
@@ -27,10 +27,12 @@ template <int HEAD_DIM>
 struct Tile {
     // Wide heads leave no registers for the scores of more keys.
     static constexpr int KEYS = HEAD_DIM <= 128 ? 64 : 32;
-    // Wide heads leave no registers for the queries, which are then read again for each tile.
-    static constexpr bool KEEPS_QUERIES = HEAD_DIM <= 128;
+    // Where so many blocks leave no registers for the queries, they are read for each tile again.
+    static constexpr bool KEEPS_QUERIES = HEAD_DIM <= 64 || HEAD_DIM == 128;
     // 16 bytes more than a row has: eight rows one below the other then lie in different banks.
     static constexpr int STRIDE = HEAD_DIM + 8;
+    // Blocks of a multiprocessor: what their results take of its registers.
+    static constexpr int RESIDENT = HEAD_DIM <= 32 ? 4 : HEAD_DIM <= 96 ? 3 : 2;
     static constexpr int SHARED_BYTES = (QUERIES + 2 * KEYS) * STRIDE * 2;
 };
 
@@ -107,7 +109,7 @@ struct WarpQueries {
     }
 
     // Turns scores into 2^(scale score - highest) and makes what was computed relative to the
-    // new highest. `scale` has log2 e in it.
+    // new highest. `scale` has log2 e in it, or is 1 where the scores do.
     DEVICE void exponentials(float (&scores)[KEYS / 8][4], float scale) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -176,6 +178,20 @@ struct WarpQueries {
     }
 };
 
+// Turns products into scores with a bias, in powers of 2. `scale` has log2 e in it.
+template <int TILES>
+DEVICE void add_bias(float (&scores)[TILES][4], const DistanceBias& bias, float scale, int query,
+                     int key, int lane) {
+#pragma unroll
+    for (int n = 0; n < TILES; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float added = bias.of(query + lane / 4 + i / 2 * 8, key + n * 8 + lane % 4 * 2 + i % 2);
+            scores[n][i] = scores[n][i] * scale + added * LOG2_E;
+        }
+    }
+}
+
 // Scores of keys that a query does not see become minus infinity.
 template <int TILES>
 DEVICE void mask(float (&scores)[TILES][4], const Visible& visible, int query, int key, int lane) {
@@ -191,8 +207,8 @@ DEVICE void mask(float (&scores)[TILES][4], const Visible& visible, int query, i
 
 template <typename T, int HEAD_DIM>
 DEVICE void attention(const T* q, i64 q_stride, const T* k, i64 k_stride, const T* v, i64 v_stride,
-                      T* out, const int* cu_seqlens, int heads, int kv_heads, float scale, int left,
-                      int right) {
+                      T* out, const int* cu_seqlens, const float* biases, int reach, int heads,
+                      int kv_heads, float scale, int left, int right) {
     using Warp = WarpQueries<T, HEAD_DIM>;
     constexpr int KEYS = Warp::KEYS, STRIDE = Warp::STRIDE;
     int first = blockIdx.x * QUERIES, head = blockIdx.y, sequence = blockIdx.z;
@@ -203,6 +219,9 @@ DEVICE void attention(const T* q, i64 q_stride, const T* k, i64 k_stride, const 
     q += row * q_stride + head * HEAD_DIM;
     k += row * k_stride + kv_head * HEAD_DIM;
     v += row * v_stride + kv_head * HEAD_DIM;
+
+    DistanceBias bias(biases, head, reach);
+    scale *= LOG2_E;
 
     T* queries = reinterpret_cast<T*>(shared_memory());
     T* keys = queries + QUERIES * STRIDE;
@@ -231,10 +250,11 @@ DEVICE void attention(const T* q, i64 q_stride, const T* k, i64 k_stride, const 
             copy_rows<KEYS, HEAD_DIM>(keys, k, k_stride, key + KEYS, visible.length);
         }
         int query = first + warp_first;
+        if (bias.exists()) add_bias(scores, bias, scale, query, key, warp.lane);
         if (!visible.all_see(query, WARP_QUERIES, key, KEYS)) {
             mask(scores, visible, query, key, warp.lane);
         }
-        warp.exponentials(scores, scale * LOG2_E);
+        warp.exponentials(scores, bias.exists() ? 1.0f : scale);
         warp.add_values(scores, values);
     }
     i64 out_stride = static_cast<i64>(heads) * HEAD_DIM;
@@ -243,11 +263,12 @@ DEVICE void attention(const T* q, i64 q_stride, const T* k, i64 k_stride, const 
 }
 
 #define ATTENTION(NAME, T, HEAD_DIM)                                                              \
-    KERNEL(THREADS)                                                                               \
+    RESIDENT_KERNEL(THREADS, Tile<HEAD_DIM>::RESIDENT)                                            \
     NAME(const T* q, i64 q_stride, const T* k, i64 k_stride, const T* v, i64 v_stride, T* out,    \
-         const int* cu_seqlens, int heads, int kv_heads, float scale, int left, int right) {      \
-        attention<T, HEAD_DIM>(q, q_stride, k, k_stride, v, v_stride, out, cu_seqlens, heads,     \
-                               kv_heads, scale, left, right);                                     \
+         const int* cu_seqlens, const float* bias, int reach, int heads, int kv_heads,            \
+         float scale, int left, int right) {                                                      \
+        attention<T, HEAD_DIM>(q, q_stride, k, k_stride, v, v_stride, out, cu_seqlens, bias,      \
+                               reach, heads, kv_heads, scale, left, right);                       \
     }
 
 #define ATTENTIONS(HEAD_DIM)                                \

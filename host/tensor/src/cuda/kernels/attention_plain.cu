@@ -1,4 +1,4 @@
-// softmax(scale q k^T + mask) v inside each sequence of a packed batch, without tensor cores: for
+// softmax(scale q k^T + bias + mask) v inside each sequence of a packed batch, without tensor cores: for
 // f32, and for heads of any width up to 256 that attention.cu does not take.
 //
 //   As in attention.cu, but without its alignment, and with head_dim as a number.
@@ -70,7 +70,7 @@ struct WarpQueries {
 
     // The weight of key `key` + lane for each query, relative to the highest score so far.
     DEVICE void weigh(float (&weights)[WARP_QUERIES], const float* keys, int key,
-                      const Visible& visible, float scale) {
+                      const Visible& visible, const DistanceBias& bias, float scale) {
 #pragma unroll
         for (int query = 0; query < WARP_QUERIES; query++) weights[query] = 0.0f;
         const float* own = keys + lane * key_stride(head_dim);
@@ -83,7 +83,9 @@ struct WarpQueries {
 #pragma unroll
         for (int query = 0; query < WARP_QUERIES; query++) {
             bool seen = visible.sees(first + query, key + lane);
-            float score = seen ? weights[query] * scale : -float_of_bits(0x7f800000);
+            float score = weights[query] * scale;
+            if (bias.exists()) score += bias.of(first + query, key + lane) * LOG2_E;
+            if (!seen) score = -float_of_bits(0x7f800000);
             float factor = softmax[query].raise(warp_max(score));
             weights[query] = exp2_approximate(score - softmax[query].shift());
             softmax[query].sum += warp_sum(weights[query]);
@@ -131,8 +133,9 @@ struct WarpQueries {
 
 template <typename T>
 DEVICE void attention_plain(const T* q, i64 q_stride, const T* k, i64 k_stride, const T* v,
-                            i64 v_stride, T* out, const int* cu_seqlens, int heads, int kv_heads,
-                            int head_dim, float scale, int left, int right) {
+                            i64 v_stride, T* out, const int* cu_seqlens, const float* biases,
+                            int reach, int heads, int kv_heads, int head_dim, float scale, int left,
+                            int right) {
     int first = blockIdx.x * QUERIES, head = blockIdx.y, sequence = blockIdx.z;
     Visible visible(cu_seqlens, sequence, left, right);
     if (first >= visible.length) return;
@@ -141,6 +144,8 @@ DEVICE void attention_plain(const T* q, i64 q_stride, const T* k, i64 k_stride, 
     q += row * q_stride + head * head_dim;
     k += row * k_stride + kv_head * head_dim;
     v += row * v_stride + kv_head * head_dim;
+
+    DistanceBias bias(biases, head, reach);
 
     float* tile = reinterpret_cast<float*>(shared_memory());
     float* queries = tile + KEYS * key_stride(head_dim);
@@ -156,7 +161,7 @@ DEVICE void attention_plain(const T* q, i64 q_stride, const T* k, i64 k_stride, 
         copy_rows(tile, key_stride(head_dim), k, k_stride, key, KEYS, length, head_dim);
         block_barrier();
         float weights[WARP_QUERIES];
-        warp.weigh(weights, tile, key, visible, scale * LOG2_E);
+        warp.weigh(weights, tile, key, visible, bias, scale * LOG2_E);
         block_barrier();
         copy_rows(tile, key_stride(head_dim), v, v_stride, key, KEYS, length, head_dim);
         block_barrier();
@@ -171,10 +176,11 @@ DEVICE void attention_plain(const T* q, i64 q_stride, const T* k, i64 k_stride, 
 #define ATTENTION_PLAIN(SUFFIX, T)                                                               \
     KERNEL(THREADS)                                                                              \
     attention_plain_##SUFFIX(const T* q, i64 q_stride, const T* k, i64 k_stride, const T* v,     \
-                             i64 v_stride, T* out, const int* cu_seqlens, int heads,             \
-                             int kv_heads, int head_dim, float scale, int left, int right) {     \
-        attention_plain(q, q_stride, k, k_stride, v, v_stride, out, cu_seqlens, heads, kv_heads, \
-                        head_dim, scale, left, right);                                           \
+                             i64 v_stride, T* out, const int* cu_seqlens, const float* bias,     \
+                             int reach, int heads, int kv_heads, int head_dim, float scale,      \
+                             int left, int right) {                                              \
+        attention_plain(q, q_stride, k, k_stride, v, v_stride, out, cu_seqlens, bias, reach,     \
+                        heads, kv_heads, head_dim, scale, left, right);                          \
     }
 
 FOR_ACTIVATIONS(ATTENTION_PLAIN)

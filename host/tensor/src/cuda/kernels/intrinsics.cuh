@@ -12,6 +12,9 @@ typedef long long i64;
 #define DEVICE __device__ __forceinline__
 // An entry point for blocks of up to `threads` threads.
 #define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// The same, where `blocks` of them are to fit on a multiprocessor.
+#define RESIDENT_KERNEL(threads, blocks) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks)
 
 // The block's shared memory; the launch says how many bytes it has.
 DEVICE u8* shared_memory() {

@@ -1,7 +1,8 @@
 // One row a sequence.
 //
 //   x [rows, width] with a stride; spans [sequences] on the device, made by the host; out
-//   [sequences, width] without gaps.
+//   [sequences, width] without gaps, in f32: what follows is small, and rounding it would show in
+//   the vectors.
 //
 // Launch: grid (sequences, chunks of 8 elements / COLUMNS rounded up), blocks of THREADS,
 // a `Pooled` of shared memory. Sixteen threads share a chunk: each takes every sixteenth row of
@@ -53,7 +54,7 @@ DEVICE void combine(PoolMode mode, float (&into)[CHUNK], const float (&from)[CHU
 }
 
 template <typename T>
-DEVICE void segment_pool(const T* x, i64 x_stride, const Span* spans, PoolMode mode, T* out,
+DEVICE void segment_pool(const T* x, i64 x_stride, const Span* spans, PoolMode mode, float* out,
                          int width) {
     Span span = spans[blockIdx.x];
     int column = threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
@@ -87,13 +88,13 @@ DEVICE void segment_pool(const T* x, i64 x_stride, const Span* spans, PoolMode m
 #pragma unroll
         for (int i = 0; i < CHUNK; i++) pooled[i] /= by;
     }
-    T* row = out + static_cast<i64>(blockIdx.x) * width;
+    float* row = out + static_cast<i64>(blockIdx.x) * width;
     store_chunk(row, start, width, chunks_aligned(out, width, width), pooled);
 }
 
 #define POOL(SUFFIX, T)                                                                         \
     KERNEL(THREADS)                                                                             \
-    segment_pool_##SUFFIX(const T* x, i64 x_stride, const Span* spans, int mode, T* out,        \
+    segment_pool_##SUFFIX(const T* x, i64 x_stride, const Span* spans, int mode, float* out,    \
                           int width) {                                                          \
         segment_pool(x, x_stride, spans, static_cast<PoolMode>(mode), out, width);              \
     }

@@ -40,6 +40,23 @@ struct Visible {
     }
 };
 
+// What is added to the score of a key for its distance from the query: [heads, 2 * reach + 1] in
+// f32, or none. Element reach + j - i of a head is for the query at i and the key at j. No query
+// sees a key beyond the reach; what others would get does not matter, but is read from the table.
+struct DistanceBias {
+    const float* zero;
+    int reach;
+
+    DEVICE DistanceBias(const float* table, int head, int reach)
+        : zero(table ? table + static_cast<i64>(head) * (2 * reach + 1) + reach : table),
+          reach(reach) {}
+
+    DEVICE bool exists() const { return zero; }
+    DEVICE float of(int query, int key) const {
+        return zero[larger(-reach, smaller(reach, key - query))];
+    }
+};
+
 constexpr float LOG2_E = 1.4426950408889634f;
 
 // The highest score of a row of the softmax so far, and the sum of 2^(score - highest), where

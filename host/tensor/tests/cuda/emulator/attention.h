@@ -11,6 +11,7 @@ struct Shape {
     bool fused;
     // How far scores spread, about.
     float sharpness = 1.5f;
+    bool biased = false;
 };
 
 template <typename T>
@@ -23,12 +24,21 @@ struct Attended {
     const T *k_data, *v_data;
     i64 q_stride, kv_stride;
     Buffer<int> cu_seqlens;
+    // The bias reaches exactly as far as a key is seen.
+    int reach;
+    Buffer<float> bias;
     Buffer<T> out;
 
     static int rows_of(const Shape& shape) {
         int rows = 0;
         for (int length : shape.lengths) rows += length;
         return rows;
+    }
+
+    static int reach_of(const Shape& shape) {
+        int longest = 1;
+        for (int length : shape.lengths) longest = std::max(longest, length);
+        return shape.window < 0 ? longest - 1 : std::min(shape.window, longest - 1);
     }
 
     Attended(const Shape& wanted, int dim, Random& random)
@@ -42,6 +52,8 @@ struct Attended {
                              random, 2.0f)),
           v(random_buffer<T>(k.length, random)),
           cu_seqlens(wanted.lengths.size() + 1),
+          reach(reach_of(wanted)),
+          bias(random_buffer<float>(size_t(wanted.heads) * (2 * reach + 1), random, 3.0f)),
           out(size_t(rows_of(wanted)) * wanted.heads * dim) {
         cu_seqlens[0] = 0;
         for (int length : shape.lengths) {
@@ -54,6 +66,7 @@ struct Attended {
         v_data = shape.fused ? k_data + i64(shape.kv_heads) * dim : v.data();
     }
 
+    const float* bias_data() const { return shape.biased ? bias.data() : nullptr; }
     int left() const { return shape.window < 0 ? 0x7fffffff : shape.window; }
     int right() const { return shape.causal ? 0 : left(); }
 
@@ -95,6 +108,9 @@ struct Attended {
                     left * to_float(k_data[(first + key) * kv_stride + kv_head * head_dim + i]);
             }
             weights[key] *= scale;
+            if (shape.biased) {
+                weights[key] += bias.at(size_t(head) * (2 * reach + 1) + reach + key - query);
+            }
             highest = std::max(highest, weights[key]);
         }
         for (int key = 0; key < length; key++) {
@@ -117,6 +133,7 @@ inline std::vector<Shape> few_shapes() {
     return {
         {{70, 1, 16}, 2, 1, true, -1, true},
         {{130}, 1, 1, false, 20, false},
+        {{65, 3}, 2, 2, false, -1, true, 1.5f, true},
     };
 }
 
@@ -130,5 +147,7 @@ inline std::vector<Shape> many_shapes() {
         // Rows whose only score is far below 0, after tiles of which they see nothing.
         {{100}, 2, 1, false, 0, true, 200.0f},
         {{40, 66}, 1, 1, true, 500, true},
+        {{90, 2}, 2, 1, false, 30, false, 1.5f, true},
+        {{70, 129}, 1, 1, true, -1, true, 1.5f, true},
     };
 }

@@ -14,8 +14,8 @@ void check(const char* name, Kernel kernel, const std::vector<Shape>& shapes) {
         Attended<T> op(shape, head_dim, random);
         auto run = [&](Attended<T>& op) {
             kernel(op.q.data(), op.q_stride, op.k_data, op.kv_stride, op.v_data, op.kv_stride,
-                   op.out.data(), op.cu_seqlens.data(), shape.heads, shape.kv_heads, head_dim,
-                   op.scale, op.left(), op.right());
+                   op.out.data(), op.cu_seqlens.data(), op.bias_data(), op.reach, shape.heads,
+                   shape.kv_heads, head_dim, op.scale, op.left(), op.right());
         };
         op.run(run, QUERIES, THREADS, shared_floats(head_dim) * sizeof(float), random);
         op.compare(comparison);

@@ -12,6 +12,7 @@ typedef long long i64;
 
 #define DEVICE inline
 #define KERNEL(threads) inline void
+#define RESIDENT_KERNEL(threads, blocks) inline void
 // For what the emulator does itself, many times: it need not be watched.
 #define UNWATCHED __attribute__((no_sanitize("address", "undefined")))
 
