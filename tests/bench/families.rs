@@ -22,6 +22,8 @@ const INPUT_TOKENS: u64 = 256;
 const REQUEST_TOKENS: u64 = 1024;
 /// So many that one request waits while another is computed.
 const CLIENTS: usize = 2;
+/// How often a row is measured, and the machine's limit before it.
+const ROUNDS: u32 = 4;
 /// What the names of tensors have in them that no token, or not every token, is multiplied
 /// with: tables, what follows pooling, and the part for images.
 const NOT_EVERY_TOKEN: [&str; 5] = ["embed", "pooler", "projection.", "vision_model.", "visual."];
@@ -42,7 +44,7 @@ pub fn run(time: Duration) -> Result<()> {
     let threads = std::thread::available_parallelism()?.get();
     let device = Device::cpu(threads)?;
     println!("GFLOP/s are those of the weights' products alone, without attention;");
-    println!("the peak is the best of many readings before and after each row");
+    println!("the peak is the mean of readings between the {ROUNDS} rounds of each row");
     println!(
         "\n{:<14} {:<40} {:>5} {:>7} {:>10} {:>9} {:>7}",
         "family", "checkpoint", "dtype", "tokens", "tokens/s", "GFLOP/s", "of peak"
@@ -66,9 +68,12 @@ fn row(device: &Device, family: &str, model: &str, path: &Path, time: Duration) 
     let directory = path.to_str().context("a path in UTF-8")?;
     let server = Server::start(&["--model", directory, "--dtype", weights.dtype]);
     let load = Load::new(&server)?;
-    let before = peak::f32_flops(device);
-    let rate = load.tokens_per_s(&server, time)?;
-    let peak = before.max(peak::f32_flops(device));
+    load.ask(&server)?;
+    let (mut rate, mut peak) = (0.0, 0.0);
+    for _ in 0..ROUNDS {
+        peak += peak::f32_flops(device) / f64::from(ROUNDS);
+        rate += load.tokens_per_s(&server, time / ROUNDS)? / f64::from(ROUNDS);
+    }
     let flops = rate * weights.flop_per_token;
     println!(
         "{family:<14} {model:<40} {:>5} {:>7} {rate:>10.0} {:>9.1} {:>6.0}%",
@@ -143,7 +148,6 @@ impl Load {
     /// Tokens that are answered a second while [`CLIENTS`] ask without a pause, from the first
     /// request to the last answer.
     fn tokens_per_s(&self, server: &Server, time: Duration) -> Result<f64> {
-        self.ask(server)?;
         let started = Instant::now();
         let client = || {
             let mut tokens = 0;

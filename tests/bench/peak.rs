@@ -2,11 +2,13 @@
 
 use tenon_tensor::Device;
 
-/// Readings, of which the best counts: on a shared machine others only slow down.
-const READINGS: usize = 20;
+/// Readings at a time, of some 10 ms each.
+const READINGS: u32 = 20;
 
-/// Floating-point operations a second of f32 multiply-adds in registers, all threads together.
+/// Floating-point operations a second of f32 multiply-adds in registers, all threads together:
+/// their mean, as that of the load that it is compared with, since a shared machine gives now more
+/// and now less to both.
 pub fn f32_flops(device: &Device) -> f64 {
     let readings = (0..READINGS).map(|_| device.measure_f32_flops());
-    readings.fold(0.0, f64::max)
+    readings.sum::<f64>() / f64::from(READINGS)
 }

@@ -57,6 +57,7 @@ def decoder(hidden, inner, layers, heads, kv_heads, head_dim=None, **more):
 CLIP_TEXT = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
 CLIP_VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 QWEN2_VL_VISION = {"depth": 4, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16}
+MROPE = {"mrope_section": [16, 24, 24]}
 
 # A name, how weights are stored, and what config.json says.
 MODELS = {
@@ -88,7 +89,9 @@ MODELS = {
     "gme-qwen2-vl": (
         "gme-Qwen2-VL-2B, text, 14 of 28 layers",
         "bfloat16",
-        decoder(1536, 8960, 14, 12, 2, vision_config=QWEN2_VL_VISION),
+        decoder(
+            1536, 8960, 14, 12, 2, vision_config=QWEN2_VL_VISION, rope_scaling=MROPE
+        ),
     ),
     "qwen2": (
         "gte-Qwen2-1.5B, 14 of 28 layers",

@@ -74,7 +74,7 @@ const PARTS_PER_THREAD: usize = 4;
 
 /// No more are made of a product, however large: a part of many panels reads its rows of A
 /// from memory once, and the wait for the last part is short beside the whole.
-const MOST_PARTS_PER_THREAD: usize = 32;
+const MOST_PARTS_PER_THREAD: usize = 16;
 
 /// Multiply-adds of a part of a large product, about 0.1 ms: the others wait that long for
 /// the last one, and longer if its thread is not running.
