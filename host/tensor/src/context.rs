@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cpu::OnCpu;
 use crate::cuda::OnCuda;
 use crate::device::Backend;
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::{Account, Device};
 
@@ -15,6 +16,8 @@ pub struct Context {
     pub device: Device,
     /// Who pays for them.
     pub account: Arc<Account>,
+    /// What weights are served in: a CUDA device keeps activations in it too.
+    pub dtype: DType,
 }
 
 /// Where an operation runs: each of them has a branch for each backend.
@@ -29,7 +32,11 @@ impl Context {
         let account = &self.account;
         match self.device.backend() {
             Backend::Cpu(device) => On::Cpu(OnCpu { device, account }),
-            Backend::Cuda(device) => On::Cuda(OnCuda { device, account }),
+            Backend::Cuda(device) => On::Cuda(OnCuda {
+                device,
+                account: Some(account),
+                dtype: self.dtype,
+            }),
         }
     }
 

@@ -19,7 +19,9 @@
 mod account;
 mod batch;
 mod context;
+mod convert;
 mod cpu;
+mod cuda;
 mod device;
 mod dtype;
 mod error;

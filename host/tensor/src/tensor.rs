@@ -81,7 +81,7 @@ impl Tensor {
     /// [`crate::Error::Other`] where a weight cannot be read; [`crate::Error::DeviceLost`].
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         if let Storage::Cuda(buffer) = &self.storage {
-            return cuda::download(self, buffer);
+            return cuda::download(self, buffer.device());
         }
         let mut out = vec![0.0; self.shape.elements()];
         cpu::read("read-back", self, &mut out)?;

@@ -6,7 +6,6 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod buffer;
-mod convert;
 mod device;
 mod distance_bias;
 mod elementwise;
@@ -31,7 +30,6 @@ mod tile;
 
 pub(crate) use attention::{Attention, attention};
 pub(crate) use buffer::Buffer;
-pub(crate) use convert::{copy_bf16, read_f32};
 pub(crate) use device::CpuDevice;
 pub(crate) use elementwise::{activate, add, gated, mul, scale};
 pub(crate) use embedding::{TableRow, embedding};
