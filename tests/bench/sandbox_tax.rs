@@ -183,6 +183,7 @@ impl Native {
         let context = Context {
             device: device.clone(),
             account: Account::new(4 << 30),
+            dtype: weights.dtype(),
         };
         let environment = |role: &serde_json::Value| {
             Arc::new(Environment {

@@ -173,6 +173,7 @@ impl Loader {
         match bundle.dtype {
             ServedDtype::F32 => DType::F32,
             ServedDtype::Bf16 => DType::BF16,
+            ServedDtype::F16 => DType::F16,
             ServedDtype::Auto if bundle.checkpoint_is_bf16 => self.device.preferred_weight_dtype(),
             ServedDtype::Auto => DType::F32,
         }

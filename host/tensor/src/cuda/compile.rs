@@ -112,11 +112,11 @@ fn compile(source: &Source, architecture: &str) -> Result<Vec<u8>> {
         CString::new(text).map_err(|_| Error::Other("cuda: a zero byte in a source".to_owned()))
     };
     let (name, code) = (text(source.name)?, text(source.text)?);
-    let headers = |of: fn(&Source) -> &'static str| {
+    let headers = |of: fn(&Source) -> &'static str| -> Result<Vec<CString>> {
         HEADERS.iter().map(|header| text(of(header))).collect()
     };
-    let names: Vec<CString> = headers(|header| header.name)?;
-    let texts: Vec<CString> = headers(|header| header.text)?;
+    let names = headers(|header| header.name)?;
+    let texts = headers(|header| header.text)?;
     let architecture = text(&format!("-arch={architecture}"))?;
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
         texts.iter().map(|text| text.as_ptr()).collect()

@@ -218,7 +218,8 @@ impl Description {
             compute,
             sys::cudaDataType::CUDA_R_32F,
         )?);
-        let transposed = sys::cublasOperation_t::CUBLAS_OP_T;
+        // cublasOperation_t: CUBLAS_OP_T.
+        let transposed = 1_i32;
         let attribute = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA;
         // SAFETY: the attribute is of this type.
         unsafe {

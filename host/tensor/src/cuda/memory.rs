@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::result;
-use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::sys::{CUdeviceptr, CUevent, CUevent_flags};
 
 use super::CudaDevice;
 use super::driver::{Stream, failure};
@@ -158,6 +158,8 @@ struct Pinned {
     stream: Arc<Stream>,
     words: *mut u32,
     len: usize,
+    /// Comes after the copies: what others queue behind them is not waited for.
+    copied: CUevent,
 }
 
 // SAFETY: the memory is owned, and only reached through the mutex.
@@ -165,13 +167,16 @@ unsafe impl Send for Pinned {}
 
 impl Pinned {
     fn new(op: &str, stream: &Arc<Stream>, len: usize) -> Result<Self> {
+        let failed = |error| failure(op, error);
+        let flags = CUevent_flags::CU_EVENT_DISABLE_TIMING;
+        let copied = result::event::create(flags).map_err(failed)?;
         // SAFETY: what is returned is freed once, when this is dropped. Flags 0: cached memory.
-        let memory =
-            unsafe { result::malloc_host(len * 4, 0) }.map_err(|error| failure(op, error))?;
+        let memory = unsafe { result::malloc_host(len * 4, 0) };
         Ok(Self {
             stream: stream.clone(),
-            words: memory.cast(),
+            words: memory.map_err(failed)?.cast(),
             len,
+            copied,
         })
     }
 }
@@ -180,8 +185,10 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         if self.stream.enter("free").is_ok() {
             // SAFETY: allocated by `malloc_host`; no copy into it is under way, since every read
-            // waits.
-            let _ = unsafe { result::free_host(self.words.cast()) };
+            // waits, and nobody else has the event.
+            let _ = unsafe {
+                result::event::destroy(self.copied).and(result::free_host(self.words.cast()))
+            };
         }
     }
 }
@@ -217,7 +224,15 @@ impl ReadBack {
             }
             start += words;
         }
-        stream.synchronize(op)?;
+        // SAFETY: the event and the stream are alive.
+        let waited = unsafe {
+            result::event::record(pinned.copied, stream.raw())
+                .and_then(|()| result::event::synchronize(pinned.copied))
+        };
+        if let Err(error) = waited {
+            let _ = stream.synchronize(op);
+            return Err(failure(op, error));
+        }
         // SAFETY: the device has written all `len` words.
         let read = unsafe { std::slice::from_raw_parts(pinned.words, len) }.to_vec();
         *kept = Some(pinned);

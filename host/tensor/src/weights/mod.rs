@@ -128,6 +128,11 @@ impl Weights {
         self.inner.tensor(names, shape)
     }
 
+    /// What they are served in.
+    pub fn dtype(&self) -> DType {
+        self.inner.dtype
+    }
+
     /// The names of all tensors outside of module folders, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self.inner.top.names().map(str::to_owned).collect();
