@@ -95,6 +95,15 @@ impl Device {
         }
     }
 
+    /// How many batches to work on at a time: two on a CUDA device, so that it computes one while
+    /// the host queues the next.
+    pub fn batches_in_flight(&self) -> usize {
+        match &self.backend {
+            Backend::Cpu(_) => 1,
+            Backend::Cuda(_) => 2,
+        }
+    }
+
     /// The limit of f32 products on the processor: floating-point operations a second in
     /// registers on all threads. It is measured at each call, for some 10 ms: what a benchmark
     /// compares with. None for another device.
