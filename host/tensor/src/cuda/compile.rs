@@ -47,20 +47,30 @@ const HEADERS: &[Source] = sources![
     "sequence.cuh"
 ];
 
-/// The code of a file of kernels for an architecture such as `sm_90a`. `cache` is a folder of
-/// this user's; without one, or where it cannot be used, the code is compiled every time.
-pub(super) fn code(source: &Source, architecture: &str, cache: Option<&Path>) -> Result<Vec<u8>> {
+/// Gives `load` the code of a file of kernels for an architecture such as `sm_90a`. `cache` is a
+/// folder of this user's; without one, or where it cannot be used, the code is compiled every
+/// time, and so it is where `load` does not take what is there.
+pub(super) fn with_code(
+    source: &Source,
+    architecture: &str,
+    cache: Option<&Path>,
+    mut load: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let version = version()?;
     let file = cache.map(|folder| folder.join(file_name(source, architecture, version)));
-    if let Some(code) = file.as_deref().and_then(|file| fs::read(file).ok()) {
-        return Ok(code);
+    if let Some(file) = &file
+        && let Ok(code) = fs::read(file)
+        && load(&code).is_ok()
+    {
+        return Ok(());
     }
     let code = compile(source, architecture)?;
+    load(&code)?;
     if let Some(file) = file {
         // Without a cache the next start is slow, not wrong.
         let _ = keep(&file, &code);
     }
-    Ok(code)
+    Ok(())
 }
 
 /// Named by all that the code depends on.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::compile::{KERNELS, code};
+use super::compile::{KERNELS, with_code};
 use super::driver::{Stream, device_count};
 use super::launch::Kernels;
 use super::matmul::Matmul;
@@ -20,7 +20,6 @@ const SPECIFIC: [(i32, i32); 1] = [(9, 0)];
 pub(crate) struct CudaDevice {
     ordinal: usize,
     name: String,
-    memory: usize,
     kernels: Kernels,
     matmul: Matmul,
     read_back: ReadBack,
@@ -56,12 +55,11 @@ impl CudaDevice {
         let architecture = format!("sm_{major}{minor}{suffix}");
         let mut kernels = Kernels::new(&stream);
         for source in KERNELS {
-            kernels.load(&code(source, &architecture, cache)?)?;
+            with_code(source, &architecture, cache, |code| kernels.load(code))?;
         }
         Ok(Self {
             ordinal,
             name,
-            memory: stream.memory()?,
             kernels,
             matmul: Matmul::new(&stream)?,
             read_back: ReadBack::default(),
@@ -73,11 +71,6 @@ impl CudaDevice {
     /// E.g. `cuda:0 (NVIDIA H100)`.
     pub fn name(&self) -> String {
         format!("cuda:{} ({})", self.ordinal, self.name)
-    }
-
-    /// Bytes of its memory.
-    pub fn memory(&self) -> usize {
-        self.memory
     }
 
     pub(super) fn stream(&self) -> &Arc<Stream> {

@@ -112,12 +112,6 @@ impl Stream {
         device::get_name(self.device).map_err(|error| failure("cuda", error))
     }
 
-    /// Bytes of the device's memory.
-    pub fn memory(&self) -> Result<usize> {
-        // SAFETY: the device is the driver's.
-        unsafe { device::total_mem(self.device) }.map_err(|error| failure("cuda", error))
-    }
-
     /// The compute capability: 9 and 0 of an H100.
     pub fn compute_capability(&self) -> Result<(i32, i32)> {
         let attribute = |attribute| {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use tenon_tensor::{Account, Activation, Context, DType, Device, Level, Tensor};
 
 #[path = "../cuda/mod.rs"]
-mod cuda;
+pub mod cuda;
 
 /// A context on each level that this processor has, with 1 and with 3 threads, and on a CUDA
 /// device.

@@ -11,19 +11,26 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
+/// The workspace's folder. More than one package has this file.
+fn workspace() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut found = package.filter(|folder| folder.join("Cargo.lock").exists());
+    found.next().expect("a workspace")
+}
+
 /// The kernels' sources.
 pub fn kernels() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/kernels")
+    workspace().join("host/tensor/src/cuda/kernels")
 }
 
 /// The sources of these tests.
 pub fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda")
+    workspace().join("host/tensor/tests/cuda")
 }
 
 /// Where these tests keep what they build.
 pub fn built() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cuda")
+    workspace().join("target/cuda")
 }
 
 /// Says, past the test harness's capture, that a test did not run.
