@@ -1,5 +1,6 @@
 // Memory as the caller sees it: allocated, filled, copied and freed in the order of a stream.
 #include <cstring>
+#include <vector>
 
 #include "stream.h"
 
@@ -129,56 +130,66 @@ EXPORT CUresult cuMemsetD8Async(CUdeviceptr address, unsigned char value, size_t
     });
 }
 
-// One side of a copy.
+// One side of a copy. Pageable memory is the host's own.
 struct Side {
     void* address;
-    bool on_host;
+    bool pageable = false;
 
-    bool pageable() const { return on_host && !state.memory.find(address, 0); }
+    static Side host(const void* address) {
+        return {const_cast<void*>(address), !state.memory.find(address, 0)};
+    }
+    static Side device(CUdeviceptr address) { return {pointer(address)}; }
+
     bool usable(const char* what, size_t bytes) const {
-        return pageable() || ::usable(what, address, bytes);
+        return pageable || ::usable(what, address, bytes);
     }
     bool reaches(const char* what, size_t bytes) const {
-        return pageable() || emulated_reaches(what, address, bytes);
+        return pageable || emulated_reaches(what, address, bytes);
     }
 };
 
-static CUresult copy(const char* what, Side to, Side from, size_t bytes, CUstream handle) {
-    return in_context([&](Context& context) {
-        std::shared_ptr<Stream> stream = stream_of(context, handle);
-        if (!stream) return CUDA_ERROR_INVALID_HANDLE;
-        if (bytes == 0) return CUDA_SUCCESS;
-        if (!to.usable(what, bytes) || !from.usable(what, bytes)) return CUDA_ERROR_INVALID_VALUE;
-        if ((to.pageable() || from.pageable()) && refused(*stream)) {
-            return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-        }
-        // The driver has a copy of pageable memory when the call returns.
-        std::vector<uint8_t> staged;
-        if (from.pageable()) {
-            auto start = static_cast<const uint8_t*>(from.address);
-            staged.assign(start, start + bytes);
-        }
-        stream->push([=, staged = std::move(staged)] {
-            if (!to.reaches(what, bytes) || !from.reaches(what, bytes)) return;
-            memmove(to.address, staged.empty() ? from.address : staged.data(), bytes);
-        });
-        return CUDA_SUCCESS;
+// Queues a copy in the thread's context.
+static CUresult copy(Context& context, const char* what, Side to, Side from, size_t bytes,
+                     CUstream handle) {
+    std::shared_ptr<Stream> stream = stream_of(context, handle);
+    if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+    if (bytes == 0) return CUDA_SUCCESS;
+    if (!to.usable(what, bytes) || !from.usable(what, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    if ((to.pageable || from.pageable) && refused(*stream)) {
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    }
+    // The driver has a copy of pageable memory when the call returns.
+    std::vector<uint8_t> staged;
+    if (from.pageable) {
+        auto start = static_cast<const uint8_t*>(from.address);
+        staged.assign(start, start + bytes);
+    }
+    stream->push([=, staged = std::move(staged)] {
+        if (!to.reaches(what, bytes) || !from.reaches(what, bytes)) return;
+        memmove(to.address, from.pageable ? staged.data() : from.address, bytes);
     });
+    return CUDA_SUCCESS;
 }
 
 EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes,
                                      CUstream stream) {
-    Side source = {const_cast<void*>(from), true};
-    return copy("cuMemcpyHtoDAsync", {pointer(to), false}, source, bytes, stream);
+    return in_context([&](Context& context) {
+        return copy(context, "cuMemcpyHtoDAsync", Side::device(to), Side::host(from), bytes, stream);
+    });
 }
 
 EXPORT CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    return copy("cuMemcpyDtoHAsync", {to, true}, {pointer(from), false}, bytes, stream);
+    return in_context([&](Context& context) {
+        return copy(context, "cuMemcpyDtoHAsync", Side::host(to), Side::device(from), bytes, stream);
+    });
 }
 
 EXPORT CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes,
                                      CUstream stream) {
-    return copy("cuMemcpyDtoDAsync", {pointer(to), false}, {pointer(from), false}, bytes, stream);
+    return in_context([&](Context& context) {
+        return copy(context, "cuMemcpyDtoDAsync", Side::device(to), Side::device(from), bytes,
+                    stream);
+    });
 }
 
 enum PoolAttribute {

@@ -1,36 +1,49 @@
-// Kernels by name, called as the driver calls them: with an array of pointers to arguments.
+// Kernels by name, and their arguments as a launch brings them.
 #pragma once
+#include <cstring>
 #include <functional>
-#include <string>
 #include <tuple>
-#include <utility>
+#include <type_traits>
 #include <vector>
 
-using Work = std::function<void()>;
-
-// What the code of one file has.
-struct Kernel {
-    std::string file;
-    std::string name;
-    // Copies the arguments, and says what a thread of the launch does.
-    Work (*bind)(void** arguments);
+// A kernel with its arguments.
+struct BoundKernel {
+    // What one thread does.
+    std::function<void()> thread;
+    // The arguments that are pointers.
+    std::vector<const void*> pointers;
 };
 
-std::vector<Kernel>& kernels();
+struct Kernel {
+    const char* file;
+    const char* name;
+    int max_threads;
+    BoundKernel (*bind)(void** arguments);
 
-struct Registered {
-    Registered(std::vector<Kernel> all) {
-        for (Kernel& kernel : all) kernels().push_back(std::move(kernel));
+    static std::vector<Kernel>& all() {
+        static std::vector<Kernel> kernels;
+        return kernels;
     }
 };
 
-template <typename... A, size_t... I>
-Work bound(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
-    std::tuple<A...> copied(*static_cast<std::remove_const_t<A>*>(arguments[I])...);
-    return [=] { std::apply(kernel, copied); };
+struct RegisteredKernel {
+    explicit RegisteredKernel(Kernel kernel) { Kernel::all().push_back(kernel); }
+};
+
+template <typename T>
+T read_argument(const void* from, std::vector<const void*>& pointers) {
+    T argument;
+    memcpy(&argument, from, sizeof argument);
+    if constexpr (std::is_pointer_v<T>) pointers.push_back(argument);
+    return argument;
 }
 
-template <typename... A>
-Work bound(void (*kernel)(A...), void** arguments) {
-    return bound(kernel, arguments, std::index_sequence_for<A...>());
+// Copies a kernel's arguments, which have the types of its parameters.
+template <typename... Parameters>
+BoundKernel bind_arguments(void (*kernel)(Parameters...), void** arguments) {
+    BoundKernel bound;
+    // Braces are evaluated from left to right.
+    std::tuple<Parameters...> values{read_argument<Parameters>(*arguments++, bound.pointers)...};
+    bound.thread = [=] { std::apply(kernel, values); };
+    return bound;
 }

@@ -2,7 +2,6 @@
 #pragma once
 #include <deque>
 #include <map>
-#include <memory>
 
 #include "cuda.h"
 
@@ -36,7 +35,7 @@ class Memory {
     void release(Allocation& allocation);
     // Frees all that a device has.
     void release_all(int device);
-    // Ends the program where a redzone or freed memory was written.
+    // Ends the program where a redzone was written.
     void check() const;
 
   private:
@@ -45,13 +44,13 @@ class Memory {
         size_t bytes;
     };
     void check(const Allocation& allocation) const;
-    void check(const Freed& freed) const;
 
     size_t limit_ = limit_wanted();
     static size_t limit_wanted();
     std::map<const uint8_t*, Allocation> allocations_;
     std::map<int, size_t> held_;
-    // The last freed memory, in the order in which it was freed.
+    // The last freed memory, in the order in which it was freed: its addresses are not given out
+    // again at once.
     std::deque<Freed> freed_;
     size_t freed_bytes_ = 0;
 };
