@@ -4,6 +4,7 @@
 #include <functional>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 // A kernel with its arguments.
@@ -38,12 +39,18 @@ T read_argument(const void* from, std::vector<const void*>& pointers) {
     return argument;
 }
 
+template <typename... Parameters, size_t... INDICES>
+BoundKernel bind_each(void (*kernel)(Parameters...), void** arguments,
+                      std::index_sequence<INDICES...>) {
+    BoundKernel bound;
+    std::tuple<Parameters...> values(
+        read_argument<Parameters>(arguments[INDICES], bound.pointers)...);
+    bound.thread = [=] { std::apply(kernel, values); };
+    return bound;
+}
+
 // Copies a kernel's arguments, which have the types of its parameters.
 template <typename... Parameters>
 BoundKernel bind_arguments(void (*kernel)(Parameters...), void** arguments) {
-    BoundKernel bound;
-    // Braces are evaluated from left to right.
-    std::tuple<Parameters...> values{read_argument<Parameters>(*arguments++, bound.pointers)...};
-    bound.thread = [=] { std::apply(kernel, values); };
-    return bound;
+    return bind_each(kernel, arguments, std::index_sequence_for<Parameters...>());
 }

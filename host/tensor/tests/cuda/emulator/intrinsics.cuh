@@ -11,12 +11,8 @@ typedef unsigned long long u64;
 typedef long long i64;
 
 #define DEVICE inline
-// Nothing, but for who looks for the names of kernels.
-#ifndef KERNEL_MARK
-#define KERNEL_MARK
-#endif
-#define KERNEL(threads) inline KERNEL_MARK void
-#define RESIDENT_KERNEL(threads, blocks) KERNEL(threads)
+#define KERNEL(threads) inline void
+#define RESIDENT_KERNEL(threads, blocks) inline void
 // For what the emulator does itself, many times: it need not be watched.
 #define UNWATCHED __attribute__((no_sanitize("address", "undefined")))
 
