@@ -9,6 +9,6 @@ const READINGS: u32 = 20;
 /// their mean, as that of the load that it is compared with, since a shared machine gives now more
 /// and now less to both.
 pub fn f32_flops(device: &Device) -> f64 {
-    let readings = (0..READINGS).map(|_| device.measure_f32_flops());
+    let readings = (0..READINGS).filter_map(|_| device.measure_f32_flops());
     readings.sum::<f64>() / f64::from(READINGS)
 }

@@ -183,6 +183,7 @@ impl Native {
         let context = Context {
             device: device.clone(),
             account: Account::new(4 << 30),
+            dtype: weights.dtype(),
         };
         let environment = |role: &serde_json::Value| {
             Arc::new(Environment {
@@ -206,7 +207,7 @@ impl Native {
         Ok(Self {
             template: environment(&bundle.role_config.template),
             tokenizer: TextTokenizer::from_dir(&bundle.weights_dir)?,
-            scheduler: Scheduler::start(options.clone(), Box::new(back), Arc::new(Unobserved)),
+            scheduler: Scheduler::start(options.clone(), vec![Box::new(back)], Arc::new(Unobserved)),
         })
     }
 

@@ -3,6 +3,8 @@
 
 pub mod checkpoint;
 pub mod components;
+#[path = "../../host/tensor/tests/cuda/mod.rs"]
+pub mod cuda;
 pub mod families;
 pub mod goldens;
 pub mod http;

@@ -1,5 +1,6 @@
 //! The real binary, started on a free port and stopped with the test.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,14 @@ impl Server {
 
     /// Starts `tenon serve` with further arguments, or says why it ended.
     pub fn try_start(arguments: &[&str]) -> Result<Self, Refusal> {
+        Self::try_start_in(&[], arguments)
+    }
+
+    /// As [`Server::try_start`], with these variables in its environment.
+    pub fn try_start_in(
+        environment: &[(&str, &OsStr)],
+        arguments: &[&str],
+    ) -> Result<Self, Refusal> {
         let directory = tempfile::tempdir().expect("temporary directory");
         let log = directory.path().join("log.txt");
         let output = File::create(&log).expect("log file");
@@ -75,6 +84,7 @@ impl Server {
         command
             .args(["serve", "--host", "127.0.0.1", "--port", &port.to_string()])
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("second handle of the log"))
             .stderr(output);

@@ -11,7 +11,7 @@ use tenon_tensor::Device;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bundles;
-use crate::config::ServeOptions;
+use crate::config::{DeviceChoice, ServeOptions};
 use crate::http::{Lifecycle, Server, StopSignals};
 use crate::media::{FetchLimits, Fetcher};
 use crate::observability::{self, Metrics};
@@ -30,11 +30,14 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     let keys = options.keys()?;
     let fetcher = Fetcher::new(options.image_hosts()?, FetchLimits::default())?;
-    let device = device(options.threads)?;
+    let threads = options
+        .threads
+        .unwrap_or_else(tenon_tensor::available_cpus);
+    let device = device(options.device, threads)?;
     let metrics = Arc::new(Metrics::new());
     let lifecycle = Lifecycle::new();
     let runtime = Builder::new_multi_thread()
-        .worker_threads(device.threads())
+        .worker_threads(threads)
         .thread_name("tenon-io")
         .enable_all()
         .build()?;
@@ -84,7 +87,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let service = Arc::new(Service::new(
         deployments,
         RequestLimits::default(),
-        ImageReader::new(fetcher, options.image_limits(), device.threads()),
+        ImageReader::new(fetcher, options.image_limits(), threads),
     )?);
     lifecycle.ready(service.clone());
     eprintln!(
@@ -130,7 +133,7 @@ fn drain_on_signal(runtime: &Runtime, lifecycle: Lifecycle) -> anyhow::Result<()
 pub fn check(target: &Path) -> anyhow::Result<()> {
     let bundle = bundles::open(target)?;
     let loader = Loader::new(
-        device(None)?,
+        device(DeviceChoice::Auto, tenon_tensor::available_cpus())?,
         Sandbox::new(SandboxLimits::default())?,
         Arc::new(Metrics::new()),
         SchedulerOptions::default(),
@@ -147,7 +150,29 @@ pub fn check(target: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn device(threads: Option<usize>) -> anyhow::Result<Device> {
-    Device::cpu(threads.unwrap_or_else(tenon_tensor::available_cpus))
-        .context("cannot set up the CPU as a device")
+fn device(choice: DeviceChoice, threads: usize) -> anyhow::Result<Device> {
+    match choice {
+        DeviceChoice::Auto | DeviceChoice::Cpu => {
+            if choice == DeviceChoice::Auto {
+                eprintln!("tenon: computing on the CPU: {}", why_no_cuda());
+            }
+            Device::cpu(threads).context("cannot set up the CPU as a device")
+        }
+        DeviceChoice::Cuda(ordinal) => {
+            // Without a cache folder kernels are compiled at every start.
+            let cache = bundles::pull::cache_root().ok();
+            let cache = cache.map(|root| root.join("kernels"));
+            Device::cuda(ordinal, cache.as_deref())
+                .with_context(|| format!("cannot set up CUDA device {ordinal}"))
+        }
+    }
+}
+
+/// Why nobody but who asks for it gets a CUDA device.
+fn why_no_cuda() -> String {
+    match Device::cuda_count() {
+        Ok(0) => "cuda: the driver finds no device".to_owned(),
+        Ok(count) => format!("of {count} CUDA devices one is used with --device cuda only"),
+        Err(error) => error.to_string(),
+    }
 }

@@ -2,6 +2,7 @@
 //! variable, parsed here and nowhere else.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,13 +16,32 @@ use crate::observability::LogFormat;
 use crate::scheduler::SchedulerOptions;
 use crate::tenants::Keys;
 
-/// The device to compute on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// The device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The best that there is.
+    /// The processor, since CUDA has not been measured on hardware yet.
     Auto,
     /// The processor.
     Cpu,
+    /// The CUDA device of this number.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|ordinal| ordinal.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| "it is none of auto, cpu, cuda and cuda:N".to_owned()),
+        }
+    }
 }
 
 /// How log lines are written.
@@ -84,8 +104,8 @@ pub struct ServeOptions {
     /// The port to listen on; 0 takes any that is free.
     #[arg(long, default_value_t = 8080, env = "TENON_PORT")]
     pub port: u16,
-    /// The device to compute on.
-    #[arg(long, value_enum, default_value = "auto", env = "TENON_DEVICE")]
+    /// The device to compute on: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "TENON_DEVICE")]
     pub device: DeviceChoice,
     /// The dtype to serve weights in; a manifest's own wins over `auto`.
     #[arg(long, value_enum, default_value = "auto", env = "TENON_DTYPE")]

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use tenon_tensor::{
-    Account, Activation, AttentionInput, AttentionOptions, Context, Device, SequenceLayout, Tensor,
+    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, SequenceLayout, Tensor,
     Weights, ops,
 };
 
@@ -18,6 +18,7 @@ fn main() {
     let ctx = Context {
         device,
         account: Account::new(8 << 30),
+        dtype: DType::F32,
     };
     linear(&ctx);
     attention(&ctx);
@@ -39,7 +40,7 @@ fn best(mut body: impl FnMut()) -> f64 {
 
 fn report(ctx: &Context, what: &str, seconds: f64, flops: f64) {
     let rate = flops / seconds;
-    let peaks = (0..20).map(|_| ctx.device.measure_f32_flops());
+    let peaks = (0..20).filter_map(|_| ctx.device.measure_f32_flops());
     let share = 100.0 * rate / peaks.fold(0.0, f64::max);
     println!(
         "{what:44} {:8.1} us {:7.1} GFLOP/s {share:5.1} %",

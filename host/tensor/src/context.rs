@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::cpu::Buffer;
+use crate::cpu::OnCpu;
+use crate::cuda::OnCuda;
+use crate::device::Backend;
+use crate::dtype::DType;
 use crate::error::Result;
-use crate::shape::Shape;
 use crate::{Account, Device};
 
 /// A device and the account that its operations are charged to.
@@ -14,22 +16,28 @@ pub struct Context {
     pub device: Device,
     /// Who pays for them.
     pub account: Arc<Account>,
+    /// What weights are served in: a CUDA device keeps activations in it too.
+    pub dtype: DType,
+}
+
+/// Where an operation runs: each of them has a branch for each backend.
+pub(crate) enum On<'a> {
+    Cpu(OnCpu<'a>),
+    Cuda(OnCuda<'a>),
 }
 
 impl Context {
-    /// A buffer for a tensor of this shape, charged to the account. Its contents are
-    /// whatever was there: the caller overwrites all of it.
-    pub(crate) fn allocate(&self, op: &str, shape: &Shape) -> Result<Buffer> {
-        self.device
-            .cpu_device()
-            .allocate(op, shape.elements(), Some(&self.account))
-    }
-
-    /// As [`Context::allocate`], for scratch of `words` elements.
-    pub(crate) fn scratch(&self, op: &str, words: usize) -> Result<Buffer> {
-        self.device
-            .cpu_device()
-            .allocate(op, words, Some(&self.account))
+    /// The device's backend and who pays.
+    pub(crate) fn on(&self) -> On<'_> {
+        let account = &self.account;
+        match self.device.backend() {
+            Backend::Cpu(device) => On::Cpu(OnCpu { device, account }),
+            Backend::Cuda(device) => On::Cuda(OnCuda {
+                device,
+                account: Some(account),
+                dtype: self.dtype,
+            }),
+        }
     }
 
     /// Adds the cost of an operation: multiply-adds plus elements.

@@ -1,18 +1,21 @@
 //! Devices: which backend computes, with how many threads.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::cpu::{CpuDevice, Level, f32_flops};
+use crate::cuda::{self, CudaDevice};
 use crate::dtype::DType;
 use crate::error::Result;
 
 /// The closed set of backends.
 #[derive(Clone)]
-enum Backend {
+pub(crate) enum Backend {
     Cpu(Arc<CpuDevice>),
+    Cuda(Arc<CudaDevice>),
 }
 
-/// A device, its threads and its buffer pool; shared by all deployments, cheap to clone.
+/// A device, what computes on it and its memory; shared by all deployments, cheap to clone.
 #[derive(Clone)]
 pub struct Device {
     backend: Backend,
@@ -37,39 +40,82 @@ impl Device {
         Ok(Self { backend })
     }
 
-    /// What the device is, e.g. `cpu (avx2)`.
+    /// How many CUDA devices there are.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] where the driver or a library is missing or finds none; the
+    /// text says which.
+    pub fn cuda_count() -> Result<usize> {
+        cuda::device_count()
+    }
+
+    /// The CUDA device of this number. Its kernels are compiled at the first start, which takes
+    /// seconds; `cache`, a folder of this user's, keeps them for the next.
+    ///
+    /// # Errors
+    /// As [`Device::cuda_count`]; [`crate::Error::Unsupported`] where there is no such device or
+    /// it is older than compute capability 8.0; [`crate::Error::Other`] where its kernels cannot
+    /// be compiled; [`crate::Error::DeviceLost`].
+    pub fn cuda(ordinal: usize, cache: Option<&Path>) -> Result<Self> {
+        let backend = Backend::Cuda(Arc::new(CudaDevice::open(ordinal, cache)?));
+        Ok(Self { backend })
+    }
+
+    /// What the device is, e.g. `cpu (avx2)` or `cuda:0 (NVIDIA H100)`.
     pub fn name(&self) -> String {
-        format!("cpu ({})", self.cpu_device().level().name())
+        match &self.backend {
+            Backend::Cpu(cpu) => format!("cpu ({})", cpu.level().name()),
+            Backend::Cuda(cuda) => cuda.name(),
+        }
     }
 
     /// Whether weights can be served in this dtype.
     pub fn supports(&self, weights: DType) -> bool {
-        matches!(weights, DType::F32 | DType::BF16)
-    }
-
-    /// The dtype that weights are served in where nothing else is asked for: bf16 where the
-    /// processor multiplies it at twice the rate of f32, else f32.
-    pub fn preferred_weight_dtype(&self) -> DType {
-        match self.cpu_device().level() {
-            Level::Avx512Bf16 => DType::BF16,
-            _ => DType::F32,
+        match (&self.backend, weights) {
+            (_, DType::F32 | DType::BF16) => true,
+            (Backend::Cuda(_), DType::F16) => true,
+            _ => false,
         }
     }
 
-    /// How many threads compute.
+    /// The dtype that weights are served in where nothing else is asked for: bf16 where the
+    /// device multiplies it at twice the rate of f32, else f32.
+    pub fn preferred_weight_dtype(&self) -> DType {
+        match &self.backend {
+            Backend::Cpu(cpu) if cpu.level() != Level::Avx512Bf16 => DType::F32,
+            _ => DType::BF16,
+        }
+    }
+
+    /// How many threads compute; 1 for a CUDA device, which one thread feeds.
     pub fn threads(&self) -> usize {
-        self.cpu_device().threads()
+        match &self.backend {
+            Backend::Cpu(cpu) => cpu.threads(),
+            Backend::Cuda(_) => 1,
+        }
     }
 
-    /// The limit of f32 products: floating-point operations a second in registers on all
-    /// threads. It is measured at each call, for some 10 ms: what a benchmark compares with.
-    pub fn measure_f32_flops(&self) -> f64 {
-        f32_flops(self.cpu_device())
+    /// How many batches to work on at a time: two on a CUDA device, so that it computes one while
+    /// the host queues the next.
+    pub fn batches_in_flight(&self) -> usize {
+        match &self.backend {
+            Backend::Cpu(_) => 1,
+            Backend::Cuda(_) => 2,
+        }
     }
 
-    pub(crate) fn cpu_device(&self) -> &Arc<CpuDevice> {
-        let Backend::Cpu(cpu) = &self.backend;
-        cpu
+    /// The limit of f32 products on the processor: floating-point operations a second in
+    /// registers on all threads. It is measured at each call, for some 10 ms: what a benchmark
+    /// compares with. None for another device.
+    pub fn measure_f32_flops(&self) -> Option<f64> {
+        match &self.backend {
+            Backend::Cpu(cpu) => Some(f32_flops(cpu)),
+            Backend::Cuda(_) => None,
+        }
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
     }
 }
 

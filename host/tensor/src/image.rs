@@ -43,6 +43,16 @@ impl Pixels {
         })
     }
 
+    /// Pixels of a row.
+    pub(crate) fn width(&self) -> usize {
+        self.width as usize
+    }
+
+    /// All rows, one after the other.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.rgb
+    }
+
     /// How many pixels there are.
     pub fn count(&self) -> usize {
         self.rgb.len() / 3
@@ -106,8 +116,9 @@ pub struct Patches {
 pub(crate) enum PatchRow<'a> {
     /// Nothing: a row of zeros.
     Leading,
-    /// The square of an image whose first pixel is at `x`, `y`.
+    /// The square of an image, which is number `index`, whose first pixel is at `x`, `y`.
     Patch {
+        index: usize,
         image: &'a Pixels,
         x: usize,
         y: usize,
@@ -197,6 +208,11 @@ impl Patches {
         self.layout.rows()
     }
 
+    /// The images.
+    pub(crate) fn images(&self) -> &[Pixels] {
+        &self.images
+    }
+
     /// Height and width of a patch in pixels.
     pub(crate) fn size(&self) -> usize {
         self.options.size as usize
@@ -219,6 +235,7 @@ impl Patches {
         let blocks = image.width as usize / (size * merge);
         let (block, inner) = (patch / (merge * merge), patch % (merge * merge));
         PatchRow::Patch {
+            index,
             image,
             x: (block % blocks * merge + inner % merge) * size,
             y: (block / blocks * merge + inner / merge) * size,

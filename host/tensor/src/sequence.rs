@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cuda::LayoutOnDevice;
 use crate::error::{Result, bail};
 
 /// One integer a token: ids, types, positions. Cheap to clone.
@@ -60,6 +61,7 @@ pub struct SequenceLayout {
     rows: usize,
     max_rows: usize,
     end: usize,
+    on_device: Arc<LayoutOnDevice>,
 }
 
 impl SequenceLayout {
@@ -157,6 +159,7 @@ impl SequenceLayout {
                 .max()
                 .unwrap_or(0),
             spans: spans.into(),
+            on_device: Arc::default(),
         }
     }
 
@@ -188,6 +191,11 @@ impl SequenceLayout {
             next = span.start + span.length;
             follows
         })
+    }
+
+    /// What a CUDA device has of it.
+    pub(crate) fn on_device(&self) -> &LayoutOnDevice {
+        &self.on_device
     }
 
     /// The sequences.

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use crate::Context;
-use crate::cpu::{Buffer, Rows, copy_strided};
+use crate::context::On;
+use crate::cpu::{self, Buffer};
+use crate::cuda::{self, DeviceBuffer};
 use crate::dtype::DType;
-use crate::error::{Result, bail};
+use crate::error::{Error, Result, bail};
 use crate::shape::{MAX_RANK, Shape};
 use crate::weights::Weight;
 
 /// Where a tensor's elements are: a closed set, one entry a backend and kind.
 #[derive(Clone)]
 pub(crate) enum Storage {
-    /// Activations, and weights of rank 1, in f32.
+    /// Activations, and weights of rank 1, in f32 on the processor.
     Buffer(Arc<Buffer>),
-    /// A weight of a checkpoint, of rank 2 or more.
+    /// A weight of a checkpoint, of rank 2 or more, on the processor.
     Weight(Arc<Weight>),
+    /// Activations and weights on a CUDA device.
+    Cuda(Arc<DeviceBuffer>),
 }
 
 /// An immutable tensor on a device: rank 1 to 8, no dimension of 0. Cheap to clone. Its
@@ -37,17 +41,23 @@ impl Tensor {
     /// not 1 to 8; [`crate::Error::ShapeMismatch`] where `values` has another length;
     /// [`crate::Error::QuotaExceeded`].
     pub fn from_f32(ctx: &Context, shape: &[usize], values: &[f32]) -> Result<Self> {
-        let shape = Shape::new("tensor", shape)?;
+        const OP: &str = "tensor";
+        let shape = Shape::new(OP, shape)?;
         if values.len() != shape.elements() {
             bail!(
                 ShapeMismatch,
-                "tensor: {} values for shape {shape:?}",
+                "{OP}: {} values for shape {shape:?}",
                 values.len()
             );
         }
-        let mut buffer = ctx.allocate("tensor", &shape)?;
-        buffer.as_mut_slice().copy_from_slice(values);
-        Ok(Self::from_buffer(buffer, shape))
+        match ctx.on() {
+            On::Cpu(cpu) => {
+                let mut buffer = cpu.allocate(OP, &shape)?;
+                buffer.as_mut_slice().copy_from_slice(values);
+                Ok(Self::from_buffer(buffer, shape))
+            }
+            On::Cuda(cuda) => cuda.upload(OP, shape, values),
+        }
     }
 
     /// The dimensions, outermost first.
@@ -55,21 +65,26 @@ impl Tensor {
         self.shape.dims()
     }
 
-    /// The element type: `f32`, or what a weight of rank 2 or more is served in.
+    /// The element type: what a weight of rank 2 or more is served in, and what activations
+    /// are kept in: `f32`, but on a CUDA device what the weights are served in.
     pub fn dtype(&self) -> DType {
         match &self.storage {
             Storage::Buffer(_) => DType::F32,
             Storage::Weight(weight) => weight.dtype(),
+            Storage::Cuda(buffer) => buffer.dtype(),
         }
     }
 
-    /// Its elements on the host, row by row.
+    /// Its elements on the host, row by row. Waits for the device.
     ///
     /// # Errors
-    /// [`crate::Error::Other`] where a weight cannot be read.
+    /// [`crate::Error::Other`] where a weight cannot be read; [`crate::Error::DeviceLost`].
     pub fn to_f32(&self) -> Result<Vec<f32>> {
+        if let Storage::Cuda(buffer) = &self.storage {
+            return cuda::download(self, buffer.device());
+        }
         let mut out = vec![0.0; self.shape.elements()];
-        self.read(&mut out);
+        cpu::read("read-back", self, &mut out)?;
         Ok(out)
     }
 
@@ -93,12 +108,32 @@ impl Tensor {
         &self.shape
     }
 
+    /// Where its elements are.
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// The first element's place in the storage.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Elements from one entry of a dimension to the next, outermost first.
+    pub(crate) fn strides(&self) -> &[usize; MAX_RANK] {
+        &self.strides
+    }
+
     /// The weight that this is, whole.
     pub(crate) fn weight(&self) -> Option<&Arc<Weight>> {
         match &self.storage {
             Storage::Weight(weight) if weight.shape() == self.shape => Some(weight),
             _ => None,
         }
+    }
+
+    /// Why an operation on another device refuses this.
+    pub(crate) fn elsewhere(&self, op: &str) -> Error {
+        Error::InvalidArgument(format!("{op}: {self:?} is on another device"))
     }
 
     /// A view of `length` entries of dimension `axis` from `start` on, which are there.
@@ -111,35 +146,11 @@ impl Tensor {
         }
     }
 
-    /// This tensor, or a copy, such that [`Tensor::rows`] can read it in place.
-    pub(crate) fn readable(&self, ctx: &Context, op: &str) -> Result<Self> {
-        if matches!(self.storage, Storage::Buffer(_)) && self.row_stride().is_some() {
-            return Ok(self.clone());
-        }
-        let mut buffer = ctx.allocate(op, &self.shape)?;
-        self.read(buffer.as_mut_slice());
-        Ok(Self::from_buffer(buffer, self.shape))
-    }
-
-    /// The elements as rows of the last dimension; none where they must be copied first.
-    pub(crate) fn rows(&self) -> Option<Rows<'_>> {
-        let Storage::Buffer(buffer) = &self.storage else {
-            return None;
-        };
-        let data = buffer.as_slice().get(self.offset..)?;
-        Some(Rows::new(
-            data,
-            self.shape.rows(),
-            self.shape.width(),
-            self.row_stride()?,
-        ))
-    }
-
     /// The same elements with other dimensions, of as many elements; none where they must be
     /// copied first.
     pub(crate) fn reshaped(&self, shape: Shape) -> Option<Self> {
-        self.contiguous()?;
-        Some(Self {
+        let in_place = !matches!(self.storage, Storage::Weight(_)) && self.is_contiguous();
+        in_place.then(|| Self {
             storage: self.storage.clone(),
             shape,
             strides: shape.strides(),
@@ -147,59 +158,14 @@ impl Tensor {
         })
     }
 
-    /// All elements as one slice; none where they must be copied first.
-    pub(crate) fn contiguous(&self) -> Option<&[f32]> {
-        let Storage::Buffer(buffer) = &self.storage else {
-            return None;
-        };
-        let stride = self.row_stride()?;
-        let gapless = self.shape.rows() == 1 || stride == self.shape.width();
-        gapless.then(|| {
-            buffer
-                .as_slice()
-                .get(self.offset..)?
-                .get(..self.shape.elements())
-        })?
-    }
-
-    /// Copies the elements, row by row, into `out` of as many.
-    pub(crate) fn read(&self, out: &mut [f32]) {
-        self.read_strided(out, &self.shape.strides());
-    }
-
-    /// Copies the elements into `out` with other strides, of which the last is 1.
-    pub(crate) fn read_strided(&self, out: &mut [f32], out_strides: &[usize; MAX_RANK]) {
-        let rank = self.shape.dims().len();
-        let (strides, out_strides) = (&self.strides[..rank], &out_strides[..rank]);
-        match &self.storage {
-            Storage::Buffer(buffer) => {
-                let from = &buffer.as_slice()[self.offset..];
-                copy_strided(self.shape.dims(), from, strides, out, out_strides);
-            }
-            Storage::Weight(weight) => {
-                // Only rows that the view touches are read; a view of a weight begins and
-                // ends inside of the weight's rows.
-                let width = weight.width();
-                let first = self.offset / width;
-                let reach = self
-                    .shape
-                    .dims()
-                    .iter()
-                    .zip(strides)
-                    .map(|(d, s)| (d - 1) * s);
-                let last = (self.offset + reach.sum::<usize>()) / width;
-                let mut rows = vec![0.0; (last + 1 - first) * width];
-                for (index, row) in rows.chunks_exact_mut(width).enumerate() {
-                    weight.read_row(first + index, row);
-                }
-                let from = &rows[self.offset - first * width..];
-                copy_strided(self.shape.dims(), from, strides, out, out_strides);
-            }
-        }
+    /// Whether its elements follow each other without gaps.
+    pub(crate) fn is_contiguous(&self) -> bool {
+        self.row_stride()
+            .is_some_and(|stride| self.shape.rows() == 1 || stride == self.shape.width())
     }
 
     /// The distance of rows of the last dimension, where there is one for all.
-    fn row_stride(&self) -> Option<usize> {
+    pub(crate) fn row_stride(&self) -> Option<usize> {
         let dims = self.shape.dims();
         let rank = dims.len();
         if self.strides[rank - 1] != 1 {

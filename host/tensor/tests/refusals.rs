@@ -3,7 +3,7 @@
 mod common;
 
 use tenon_tensor::{
-    Account, Activation, AttentionInput, AttentionOptions, Context, Device, Error, Indices,
+    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, Error, Indices,
     PoolMode, SequenceLayout, Tensor, ops,
 };
 
@@ -11,6 +11,7 @@ fn context(limit_bytes: u64) -> Context {
     Context {
         device: Device::cpu(2).unwrap(),
         account: Account::new(limit_bytes),
+        dtype: DType::F32,
     }
 }
 

@@ -172,6 +172,7 @@ fn fuses_and_shares_weights() {
     let ctx = Context {
         device: Device::cpu(1).unwrap(),
         account: Account::new(1 << 20),
+        dtype: DType::F32,
     };
     let view = ops::slice(&ctx, &fused, 0, 1, 2).unwrap();
     assert_eq!(view.to_f32().unwrap(), [4., 5., 6., 7., 8., 9.]);

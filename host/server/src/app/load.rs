@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tenon_preprocess::TextTokenizer;
 use tenon_tensor::{DType, Device, Weights};
 
-use crate::batch::{Executor as _, PackedBatch, Sequence};
+use crate::batch::{Executor, PackedBatch, Sequence};
 use crate::bundles::{Bundle, ComponentSource, ServedDtype, builtin};
 use crate::http::service::ModelCard;
 use crate::observability::Metrics;
@@ -96,15 +96,19 @@ impl Loader {
         progress.set_message("opening weights");
         let dtype = self.dtype(bundle);
         let weights = Weights::open(&self.device, &bundle.weights_dir, dtype)?;
-        let (mut back, model, pooling) = BackHalf::new(
-            &self.sandbox,
-            &bundle.name,
-            model,
-            pooling,
-            weights,
-            self.device.clone(),
-        )?;
-        back = back.with_on_failure(on_failure.clone());
+        let back_half = || {
+            let (back, model, pooling) = BackHalf::new(
+                &self.sandbox,
+                &bundle.name,
+                model.clone(),
+                pooling.clone(),
+                weights.clone(),
+                self.device.clone(),
+            )?;
+            let back = back.with_on_failure(on_failure.clone());
+            anyhow::Ok((back, model, pooling))
+        };
+        let (mut back, model_info, pooling_info) = back_half()?;
 
         progress.set_message("running a first batch");
         // It packs every weight, so that no request waits for that.
@@ -122,7 +126,7 @@ impl Loader {
         // What sentence-transformers is told, else what the tokenizer says; never more than
         // the architecture has positions for.
         let told = bundle.max_tokens.or(tokenizer.model_max_length());
-        let limits = [told, model.max_tokens.map(|limit| limit as usize)];
+        let limits = [told, model_info.max_tokens.map(|limit| limit as usize)];
         let max_tokens = match limits.into_iter().flatten().min() {
             Some(limit) => limit,
             None => DEFAULT_MAX_TOKENS,
@@ -134,14 +138,19 @@ impl Loader {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |t| t.as_secs()),
             max_tokens,
-            dimensions: pooling.dimensions as usize,
+            dimensions: pooling_info.dimensions as usize,
             source: bundle.weights_dir.display().to_string(),
             dtype: dtype.to_string(),
-            matryoshka: pooling.matryoshka,
+            matryoshka: pooling_info.matryoshka,
         };
         let metrics = self.metrics.model(&bundle.name);
         let observer = Arc::new(metrics.clone());
-        let scheduler = Scheduler::start(self.scheduler.clone(), Box::new(back), observer);
+        let mut executors: Vec<Box<dyn Executor>> = vec![Box::new(back)];
+        while executors.len() < self.device.batches_in_flight() {
+            let (another, ..) = back_half()?;
+            executors.push(Box::new(another));
+        }
+        let scheduler = Scheduler::start(self.scheduler.clone(), executors, observer);
         Ok(Deployment {
             card,
             front,
@@ -149,8 +158,8 @@ impl Loader {
             scheduler,
             metrics,
             on_failure,
-            model,
-            pooling,
+            model: model_info,
+            pooling: pooling_info,
         })
     }
 
@@ -173,6 +182,7 @@ impl Loader {
         match bundle.dtype {
             ServedDtype::F32 => DType::F32,
             ServedDtype::Bf16 => DType::BF16,
+            ServedDtype::F16 => DType::F16,
             ServedDtype::Auto if bundle.checkpoint_is_bf16 => self.device.preferred_weight_dtype(),
             ServedDtype::Auto => DType::F32,
         }

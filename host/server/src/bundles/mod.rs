@@ -53,6 +53,8 @@ pub enum ServedDtype {
     F32,
     /// bfloat16.
     Bf16,
+    /// 16-bit floating point, on a CUDA device only.
+    F16,
 }
 
 /// Where a component comes from.

@@ -1,7 +1,8 @@
 //! Packs sequences of many requests into batches and runs them.
 //!
-//! A [`Scheduler`] is one deployment's queue and the worker thread that owns its
-//! [`Executor`]. Requests enter through [`Scheduler::submit`] and
+//! A [`Scheduler`] is one deployment's queue and a worker thread for each of its [`Executor`]s:
+//! one on the processor; two on a device of its own, so that the host is at work on a batch
+//! while the device computes another. Requests enter through [`Scheduler::submit`] and
 //! are answered through their [`Ticket`]. Which sequences go into the next batch is
 //! decided by `queue`, which knows no thread and is told the time.
 //!
@@ -26,7 +27,7 @@
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
 //! let options = SchedulerOptions::default();
-//! let scheduler = Scheduler::start(options, Box::new(Lengths), Arc::new(Unobserved));
+//! let scheduler = Scheduler::start(options, vec![Box::new(Lengths)], Arc::new(Unobserved));
 //! let hello = Sequence { token_ids: vec![101, 7592, 102], ..Sequence::default() };
 //! let rows = scheduler.submit(vec![hello], 0, None)?.await?;
 //! assert_eq!(rows, [Ok(vec![3.0])]);
@@ -58,8 +59,8 @@ pub use ticket::{SubmitError, Ticket};
 use crate::batch::{Executor, Sequence};
 use shared::Shared;
 
-/// One deployment's queue and worker. Clones are handles of the same one; when the last
-/// is dropped nothing more is admitted, and the worker ends after what it already has.
+/// One deployment's queue and workers. Clones are handles of the same one; when the last
+/// is dropped nothing more is admitted, and the workers end after what they already have.
 #[derive(Clone)]
 pub struct Scheduler {
     handle: Arc<Handle>,
@@ -76,15 +77,18 @@ impl Drop for Handle {
 }
 
 impl Scheduler {
-    /// Starts the worker thread. Should the system refuse a thread, that is logged and
-    /// the scheduler is a stopped one: it admits nothing.
+    /// Starts a worker thread for each executor, of which there is at least one. Should the
+    /// system refuse a thread, that is logged and the scheduler is a stopped one: it admits
+    /// nothing.
     pub fn start(
         options: SchedulerOptions,
-        executor: Box<dyn Executor>,
+        executors: Vec<Box<dyn Executor>>,
         observer: Arc<dyn BatchObserver>,
     ) -> Self {
-        let shared = Arc::new(Shared::new(options, observer));
-        worker::spawn(shared.clone(), executor);
+        let shared = Arc::new(Shared::new(options, executors.len(), observer));
+        for executor in executors {
+            worker::spawn(shared.clone(), executor);
+        }
         Self {
             handle: Arc::new(Handle { shared }),
         }
@@ -108,13 +112,13 @@ impl Scheduler {
     }
 
     /// Admits nothing more, and returns when everything admitted has been answered and
-    /// the worker has ended. There is no limit of time here: the caller has one.
+    /// the workers have ended. There is no limit of time here: the caller has one.
     pub async fn drain(&self) {
         self.handle.shared.close();
         self.stopped().await;
     }
 
-    /// Returns when the worker has ended: after a drain, or because the executor
+    /// Returns when the workers have ended: after a drain, or because an executor
     /// panicked, after which nothing is admitted any more.
     pub async fn stopped(&self) {
         self.handle.shared.stopped().await;

@@ -20,7 +20,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Signalled when the queue is no longer empty, or closed.
     work: Condvar,
-    /// Whether the worker has ended.
+    /// Whether the workers have ended.
     stopped: watch::Sender<bool>,
 }
 
@@ -30,6 +30,7 @@ struct State {
     unanswered: HashMap<RequestId, Unanswered>,
     next_id: RequestId,
     open: bool,
+    workers: usize,
     throughput: Throughput,
 }
 
@@ -44,7 +45,11 @@ struct Unanswered {
 type Replies = Vec<(oneshot::Sender<Reply>, Reply)>;
 
 impl Shared {
-    pub(super) fn new(options: SchedulerOptions, observer: Arc<dyn BatchObserver>) -> Self {
+    pub(super) fn new(
+        options: SchedulerOptions,
+        workers: usize,
+        observer: Arc<dyn BatchObserver>,
+    ) -> Self {
         Self {
             options,
             observer,
@@ -53,6 +58,7 @@ impl Shared {
                 unanswered: HashMap::new(),
                 next_id: 0,
                 open: true,
+                workers,
                 throughput: Throughput::default(),
             }),
             work: Condvar::new(),
@@ -113,15 +119,20 @@ impl Shared {
         self.lock().queue.sequences()
     }
 
-    /// Admits nothing more; the worker ends when the queue is empty.
+    /// Admits nothing more; the workers end when the queue is empty.
     pub(super) fn close(&self) {
         self.lock().open = false;
         self.work.notify_all();
     }
 
-    /// Answers everything that is left with an error: there is no worker any more.
-    pub(super) fn stop(&self) {
+    /// Takes note that a worker has ended. After the last of them, or one that `died`,
+    /// everything that is left is answered with an error.
+    pub(super) fn worker_ended(&self, died: bool) {
         let mut state = self.lock();
+        state.workers = state.workers.saturating_sub(1);
+        if state.workers > 0 && !died {
+            return;
+        }
         state.open = false;
         state.queue.clear();
         self.observer.queued(0);
@@ -131,6 +142,7 @@ impl Shared {
             left.into_values()
                 .map(|u| (u.reply, Err(SubmitError::Stopped))),
         );
+        self.work.notify_all();
         self.stopped.send_replace(true);
     }
 

@@ -66,7 +66,7 @@ fn options() -> SchedulerOptions {
 }
 
 fn start(fake: Fake) -> Scheduler {
-    Scheduler::start(options(), Box::new(fake), Arc::new(Unobserved))
+    Scheduler::start(options(), vec![Box::new(fake)], Arc::new(Unobserved))
 }
 
 /// A scheduler whose batches run one at a time, each after a `send`.
@@ -364,8 +364,58 @@ async fn tells_the_observer_of_batches_and_failures() {
         failures: unavailable(1),
         ..Fake::default()
     };
-    let scheduler = Scheduler::start(options(), Box::new(fake), recorder.clone());
+    let scheduler = Scheduler::start(options(), vec![Box::new(fake)], recorder.clone());
     let ids = sequences(&[&[1; 3], &[2; 3], &[3; 3]]);
     assert!(reply(scheduler.submit(ids, 0, None).unwrap()).await.is_ok());
     assert_eq!(*recorder.0.lock().unwrap(), (3, 1, 1, 0));
+}
+
+/// Runs a batch only while another executor runs one too.
+struct Together(Arc<std::sync::Barrier>);
+
+impl Executor for Together {
+    fn execute(&mut self, batch: &PackedBatch) -> Result<BatchOutput, ExecuteError> {
+        self.0.wait();
+        Fake::default().execute(batch)
+    }
+}
+
+#[tokio::test]
+async fn several_executors_run_batches_at_the_same_time() {
+    let barrier = Arc::new(std::sync::Barrier::new(2));
+    let executor = || Box::new(Together(barrier.clone())) as Box<dyn Executor>;
+    let executors = vec![executor(), executor()];
+    let scheduler = Scheduler::start(options(), executors, Arc::new(Unobserved));
+    let submit = |ids: &[u32]| scheduler.submit(sequences(&[ids]), 0, None).unwrap();
+    // Each fills a batch.
+    let (first, second) = (submit(&[1, 2, 3, 4]), submit(&[5, 6, 7, 8]));
+    let answers = tokio::time::timeout(PATIENCE, async { (first.await, second.await) }).await;
+    let (first, second) = answers.expect("both run");
+    assert_eq!(first.unwrap(), [Ok(vec![1.0, 2.0, 3.0, 4.0])]);
+    assert_eq!(second.unwrap(), [Ok(vec![5.0, 6.0, 7.0, 8.0])]);
+    scheduler.drain().await;
+}
+
+#[tokio::test]
+async fn an_executor_that_panics_ends_the_others() {
+    let dying = Fake {
+        panics: true,
+        ..Fake::default()
+    };
+    let (open, gate) = mpsc::channel();
+    let waiting = Fake {
+        gate: Some(gate),
+        ..Fake::default()
+    };
+    let executors: Vec<Box<dyn Executor>> = vec![Box::new(dying), Box::new(waiting)];
+    let scheduler = Scheduler::start(options(), executors, Arc::new(Unobserved));
+    // Two batches: whichever of them the waiting one holds, the dying one takes the other.
+    let two = sequences(&[&[1, 2, 3, 4], &[5, 6, 7, 8]]);
+    let ticket = scheduler.submit(two, 0, None).unwrap();
+    let answer = tokio::time::timeout(PATIENCE, ticket)
+        .await
+        .expect("an answer");
+    assert!(matches!(answer, Err(SubmitError::Stopped)));
+    drop(open);
+    scheduler.stopped().await;
 }

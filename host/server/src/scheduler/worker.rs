@@ -1,4 +1,4 @@
-//! The thread that owns the executor: takes batches, runs them, tries again.
+//! The thread that owns an executor: takes batches, runs them, tries again.
 
 use std::sync::Arc;
 use std::thread;
@@ -19,7 +19,10 @@ pub(super) fn spawn(shared: Arc<Shared>, executor: Box<dyn Executor>) {
     let worker = Worker {
         executor,
         unavailable: false,
-        _on_exit: OnExit(shared.clone()),
+        on_exit: OnExit {
+            shared: shared.clone(),
+            began: false,
+        },
         shared,
     };
     let thread = thread::Builder::new().name("tenon-worker".into());
@@ -33,24 +36,30 @@ struct Worker {
     /// Whether the last batch failed because the executor was unavailable.
     unavailable: bool,
     /// Dropped after `executor`, also when that panics or no thread could be started.
-    _on_exit: OnExit,
+    on_exit: OnExit,
     shared: Arc<Shared>,
 }
 
-/// Answers whoever still waits when the worker is gone, for whatever reason.
-struct OnExit(Arc<Shared>);
+/// Says when the worker is gone, for whatever reason.
+struct OnExit {
+    shared: Arc<Shared>,
+    /// Whether there ever was a thread.
+    began: bool,
+}
 
 impl Drop for OnExit {
     fn drop(&mut self) {
         if thread::panicking() {
             tracing::error!("a worker died: its executor panicked");
         }
-        self.0.stop();
+        self.shared
+            .worker_ended(thread::panicking() || !self.began);
     }
 }
 
 impl Worker {
     fn run(mut self) {
+        self.on_exit.began = true;
         while let Some((batch, waits)) = self.shared.next_batch() {
             self.run_batch(batch, &waits);
         }

@@ -1,8 +1,8 @@
 //! Rows of a table, picked by index.
 
-use super::convert::read_f32;
 use super::device::ELEMENT_COST;
 use super::{CpuDevice, Rows};
+use crate::convert::read_f32;
 use crate::dtype::DType;
 
 /// A row as it is stored.

@@ -1,7 +1,6 @@
 //! activation(x weight^T + bias) + residual, blocked for the caches and split over threads.
 #![allow(unsafe_code)]
 
-use super::convert::bf16_bits;
 use super::gemm::{BLOCK_ROWS, BLOCK_STEPS, Block, InPlace, Operand, SharedMut};
 use super::level::Kernel;
 use super::math::activate;
@@ -9,6 +8,7 @@ use super::pack::{Format, Panels};
 use super::simd::{MAX_TILE_COLUMNS, Simd};
 use super::tile::{DotBf16Product, F32Product, Finish, Product, WideBf16Product};
 use super::{CpuDevice, Rows};
+use crate::convert::bf16_bits;
 use crate::ops::Activation;
 
 /// The operands of a linear layer.

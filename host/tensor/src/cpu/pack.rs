@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::buffer::Buffer;
-use super::convert::bf16_bits;
 use super::{CpuDevice, Level};
+use crate::convert::bf16_bits;
 use crate::Account;
 use crate::dtype::DType;
 use crate::error::Result;

@@ -18,7 +18,7 @@ pub(crate) fn pixels(
     let values = [0, 1, 2].map(|channel| normalised(options, channel));
     device.parallel_rows(out, width, width * ELEMENT_COST, |first, out| {
         for (row, out) in (first..).zip(out.chunks_exact_mut(width)) {
-            let PatchRow::Patch { image, x, y } = patches.row(row) else {
+            let PatchRow::Patch { image, x, y, .. } = patches.row(row) else {
                 out.fill(0.0);
                 continue;
             };

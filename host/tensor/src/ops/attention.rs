@@ -1,7 +1,8 @@
 //! Attention over packed sequences.
 
-use super::{check_shape, optional_rows, product, rows};
-use crate::cpu::{self, Attention};
+use super::{check_shape, product};
+use crate::context::On;
+use crate::cpu::{self, Attention, OnCpu, optional_rows, rows};
 use crate::error::{Result, bail};
 use crate::{Context, SequenceLayout, Tensor};
 
@@ -81,8 +82,8 @@ pub fn attention(
         heads,
         kv_heads,
         scale,
-        causal,
         window,
+        ..
     } = options;
     if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
         bail!(
@@ -141,11 +142,26 @@ pub fn attention(
         cost = cost.saturating_add(added.saturating_add(product(bias.shape())));
     }
     ctx.charge(OP, cost)?;
-    let bias = bias.map(|bias| bias.readable(ctx, OP)).transpose()?;
+    let parts = [&q, &k, &v];
+    match ctx.on() {
+        On::Cpu(cpu) => on_cpu(&cpu, parts, layout, bias, options),
+        On::Cuda(cuda) => cuda.attention(parts, layout, bias, options),
+    }
+}
+
+fn on_cpu(
+    cpu: &OnCpu,
+    [q, k, v]: [&Tensor; 3],
+    layout: &SequenceLayout,
+    bias: Option<&Tensor>,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    let shape = *q.checked_shape();
+    let bias = cpu.optional(OP, bias)?;
     let (q, k, v) = (
-        q.readable(ctx, OP)?,
-        k.readable(ctx, OP)?,
-        v.readable(ctx, OP)?,
+        cpu.readable(OP, q)?,
+        cpu.readable(OP, k)?,
+        cpu.readable(OP, v)?,
     );
     let op = Attention {
         q: rows(OP, &q)?,
@@ -153,18 +169,17 @@ pub fn attention(
         v: rows(OP, &v)?,
         bias: optional_rows(OP, &bias)?,
         spans: layout.spans(),
-        heads,
-        kv_heads,
-        head_dim,
-        scale,
-        causal,
-        window,
+        heads: options.heads,
+        kv_heads: options.kv_heads,
+        head_dim: shape.width() / options.heads,
+        scale: options.scale,
+        causal: options.causal,
+        window: options.window,
     };
-    let device = ctx.device.cpu_device();
+    let device = cpu.device;
     let words = op.scratch_words(device.level(), device.threads());
-    let mut scratch = ctx.scratch(OP, words)?;
-    let shape = *q.checked_shape();
-    let mut out = ctx.allocate(OP, &shape)?;
+    let mut scratch = cpu.scratch(OP, words)?;
+    let mut out = cpu.allocate(OP, &shape)?;
     cpu::attention(device, op, scratch.as_mut_slice(), out.as_mut_slice());
     Ok(Tensor::from_buffer(out, shape))
 }

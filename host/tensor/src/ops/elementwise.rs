@@ -1,7 +1,8 @@
 //! Functions of one or two elements.
 
-use super::{check_shape, product, rows};
-use crate::cpu;
+use super::{check_shape, product};
+use crate::context::On;
+use crate::cpu::{self, CpuDevice, OnCpu, Rows, rows};
 use crate::error::{Result, bail};
 use crate::shape::Shape;
 use crate::{Context, Tensor};
@@ -33,15 +34,15 @@ pub fn activate(ctx: &Context, x: &Tensor, activation: Activation) -> Result<Ten
     const OP: &str = "activate";
     let shape = *x.checked_shape();
     ctx.charge(OP, product(&[shape.elements()]))?;
-    let x = x.readable(ctx, OP)?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    cpu::activate(
-        ctx.device.cpu_device(),
-        rows(OP, &x)?,
-        activation,
-        out.as_mut_slice(),
-    );
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let x = cpu.readable(OP, x)?;
+            let mut out = cpu.allocate(OP, &shape)?;
+            cpu::activate(cpu.device, rows(OP, &x)?, activation, out.as_mut_slice());
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.activate(x, activation),
+    }
 }
 
 /// activation(left) * right, where x `[.., 2 n]` is left and right side by side.
@@ -64,12 +65,16 @@ pub fn gated(ctx: &Context, x: &Tensor, activation: Activation) -> Result<Tensor
     };
     let shape = Shape::new(OP, &dims)?;
     ctx.charge(OP, product(&[3, shape.elements()]))?;
-    let x = x.readable(ctx, OP)?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    let x = rows(OP, &x)?;
-    let device = ctx.device.cpu_device();
-    cpu::gated(device, x, half, activation, out.as_mut_slice());
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let x = cpu.readable(OP, x)?;
+            let mut out = cpu.allocate(OP, &shape)?;
+            let x = rows(OP, &x)?;
+            cpu::gated(cpu.device, x, half, activation, out.as_mut_slice());
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.gated(x, activation, shape),
+    }
 }
 
 /// a + b, of one shape.
@@ -79,17 +84,11 @@ pub fn gated(ctx: &Context, x: &Tensor, activation: Activation) -> Result<Tensor
 pub fn add(ctx: &Context, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     const OP: &str = "add";
     check_shape(OP, "b", b, a.shape())?;
-    let shape = *a.checked_shape();
-    ctx.charge(OP, product(&[shape.elements()]))?;
-    let (a, b) = (a.readable(ctx, OP)?, b.readable(ctx, OP)?);
-    let mut out = ctx.allocate(OP, &shape)?;
-    cpu::add(
-        ctx.device.cpu_device(),
-        rows(OP, &a)?,
-        rows(OP, &b)?,
-        out.as_mut_slice(),
-    );
-    Ok(Tensor::from_buffer(out, shape))
+    ctx.charge(OP, product(&[a.checked_shape().elements()]))?;
+    match ctx.on() {
+        On::Cpu(cpu) => on_cpu(OP, &cpu, a, b, cpu::add),
+        On::Cuda(cuda) => cuda.add(a, b),
+    }
 }
 
 /// a * b, elementwise, of one shape.
@@ -99,16 +98,25 @@ pub fn add(ctx: &Context, a: &Tensor, b: &Tensor) -> Result<Tensor> {
 pub fn mul(ctx: &Context, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     const OP: &str = "mul";
     check_shape(OP, "b", b, a.shape())?;
+    ctx.charge(OP, product(&[a.checked_shape().elements()]))?;
+    match ctx.on() {
+        On::Cpu(cpu) => on_cpu(OP, &cpu, a, b, cpu::mul),
+        On::Cuda(cuda) => cuda.mul(a, b),
+    }
+}
+
+/// A function of two elements on the processor.
+fn on_cpu(
+    op: &str,
+    cpu: &OnCpu,
+    a: &Tensor,
+    b: &Tensor,
+    f: impl Fn(&CpuDevice, Rows, Rows, &mut [f32]),
+) -> Result<Tensor> {
     let shape = *a.checked_shape();
-    ctx.charge(OP, product(&[shape.elements()]))?;
-    let (a, b) = (a.readable(ctx, OP)?, b.readable(ctx, OP)?);
-    let mut out = ctx.allocate(OP, &shape)?;
-    cpu::mul(
-        ctx.device.cpu_device(),
-        rows(OP, &a)?,
-        rows(OP, &b)?,
-        out.as_mut_slice(),
-    );
+    let (a, b) = (cpu.readable(op, a)?, cpu.readable(op, b)?);
+    let mut out = cpu.allocate(op, &shape)?;
+    f(cpu.device, rows(op, &a)?, rows(op, &b)?, out.as_mut_slice());
     Ok(Tensor::from_buffer(out, shape))
 }
 
@@ -123,13 +131,13 @@ pub fn scale(ctx: &Context, x: &Tensor, factor: f32) -> Result<Tensor> {
     }
     let shape = *x.checked_shape();
     ctx.charge(OP, product(&[shape.elements()]))?;
-    let x = x.readable(ctx, OP)?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    cpu::scale(
-        ctx.device.cpu_device(),
-        rows(OP, &x)?,
-        factor,
-        out.as_mut_slice(),
-    );
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let x = cpu.readable(OP, x)?;
+            let mut out = cpu.allocate(OP, &shape)?;
+            cpu::scale(cpu.device, rows(OP, &x)?, factor, out.as_mut_slice());
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.scale(x, factor),
+    }
 }

@@ -1,10 +1,13 @@
 //! Embedding gather.
 
-use super::{optional_rows, product, residual, rows};
-use crate::cpu::{self, TableRow};
+use super::{check_optional, product};
+use crate::context::On;
+use crate::cpu::{self, OnCpu, TableRow, optional_rows, rows};
 use crate::error::{Result, bail};
 use crate::shape::Shape;
 use crate::{Context, Indices, Tensor};
+
+const OP: &str = "embedding";
 
 /// Rows of `table` `[vocabulary, hidden]` picked by `ids` -> `[len, hidden]`, plus
 /// `residual` of that shape.
@@ -16,9 +19,8 @@ pub fn embedding(
     ctx: &Context,
     table: &Tensor,
     ids: &Indices,
-    residual_of: Option<&Tensor>,
+    residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    const OP: &str = "embedding";
     let &[vocabulary, hidden] = table.shape() else {
         bail!(
             ShapeMismatch,
@@ -35,35 +37,37 @@ pub fn embedding(
     }
     let shape = Shape::new(OP, &[ids.len(), hidden])?;
     ctx.charge(OP, product(&[shape.elements()]))?;
-    let residual = residual(ctx, OP, residual_of, shape.dims())?;
+    check_optional(OP, "residual", residual, shape.dims())?;
+    match ctx.on() {
+        On::Cpu(cpu) => on_cpu(&cpu, table, ids, residual, shape),
+        On::Cuda(cuda) => cuda.embedding(table, ids, residual, shape),
+    }
+}
+
+fn on_cpu(
+    cpu: &OnCpu,
+    table: &Tensor,
+    ids: &Indices,
+    residual: Option<&Tensor>,
+    shape: Shape,
+) -> Result<Tensor> {
+    let residual = cpu.optional(OP, residual)?;
     let residual = optional_rows(OP, &residual)?;
-    let device = ctx.device.cpu_device();
-    let mut out = ctx.allocate(OP, &shape)?;
+    let (device, width) = (cpu.device, shape.width());
+    let mut out = cpu.allocate(OP, &shape)?;
     match table.weight() {
         Some(weight) => {
             let table = weight.table()?;
             let row = |row| table.row(row);
-            cpu::embedding(
-                device,
-                hidden,
-                ids.values(),
-                row,
-                residual,
-                out.as_mut_slice(),
-            );
+            let out = out.as_mut_slice();
+            cpu::embedding(device, width, ids.values(), row, residual, out);
         }
         None => {
-            let table = table.readable(ctx, OP)?;
+            let table = cpu.readable(OP, table)?;
             let table = rows(OP, &table)?;
             let row = |row| TableRow::F32(table.row(row));
-            cpu::embedding(
-                device,
-                hidden,
-                ids.values(),
-                row,
-                residual,
-                out.as_mut_slice(),
-            );
+            let out = out.as_mut_slice();
+            cpu::embedding(device, width, ids.values(), row, residual, out);
         }
     }
     Ok(Tensor::from_buffer(out, shape))

@@ -1,6 +1,8 @@
 //! Slices, concatenation and other dimensions.
 
 use super::product;
+use crate::context::On;
+use crate::cpu;
 use crate::error::{Result, bail};
 use crate::shape::Shape;
 use crate::{Context, Tensor};
@@ -53,9 +55,14 @@ pub fn reshape(ctx: &Context, x: &Tensor, shape: &[usize]) -> Result<Tensor> {
     if let Some(reshaped) = x.reshaped(shape) {
         return Ok(reshaped);
     }
-    let mut out = ctx.allocate(OP, &shape)?;
-    x.read(out.as_mut_slice());
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let mut out = cpu.allocate(OP, &shape)?;
+            cpu::read(OP, x, out.as_mut_slice())?;
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => Ok(Tensor::new(cuda.copied(OP, x)?.storage().clone(), shape)),
+    }
 }
 
 /// 1 to 64 tensors one after the other along `axis`; their other dimensions are equal.
@@ -86,12 +93,18 @@ pub fn concat(ctx: &Context, parts: &[&Tensor], axis: usize) -> Result<Tensor> {
     }
     let shape = first.checked_shape().with_dim(OP, axis, sum)?;
     ctx.charge(OP, product(&[shape.elements()]))?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    let strides = shape.strides();
-    let mut start = 0;
-    for part in parts {
-        part.read_strided(&mut out.as_mut_slice()[start * strides[axis]..], &strides);
-        start += part.shape()[axis];
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let mut out = cpu.allocate(OP, &shape)?;
+            let strides = shape.strides();
+            let mut start = 0;
+            for part in parts {
+                let out = &mut out.as_mut_slice()[start * strides[axis]..];
+                cpu::read_strided(OP, part, out, &strides)?;
+                start += part.shape()[axis];
+            }
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.concat(OP, parts, axis, shape),
     }
-    Ok(Tensor::from_buffer(out, shape))
 }

@@ -1,8 +1,10 @@
 //! Linear layers.
 
-use super::{Activation, optional_rows, optional_slice, product, residual, rows, vector};
-use crate::cpu::{self, Format, Linear, PackedWeight};
+use super::{Activation, check_optional, product};
+use crate::context::On;
+use crate::cpu::{self, Format, Linear, OnCpu, PackedWeight, optional_rows, optional_slice, rows};
 use crate::error::{Result, bail};
+use crate::shape::Shape;
 use crate::{Context, Tensor};
 
 const OP: &str = "linear";
@@ -21,7 +23,7 @@ pub fn linear(
     weight: &Tensor,
     bias: Option<&Tensor>,
     activation: Activation,
-    residual_of: Option<&Tensor>,
+    residual: Option<&Tensor>,
 ) -> Result<Tensor> {
     let &[n, k] = weight.shape() else {
         bail!(
@@ -43,11 +45,26 @@ pub fn linear(
         OP,
         product(&[shape.rows(), n, k]).saturating_add(product(&[shape.rows(), n])),
     )?;
-    let bias = vector(ctx, OP, "bias", bias, n)?;
-    let residual = residual(ctx, OP, residual_of, out_shape.dims())?;
-    let x = x.readable(ctx, OP)?;
+    check_optional(OP, "bias", bias, &[n])?;
+    check_optional(OP, "residual", residual, out_shape.dims())?;
+    match ctx.on() {
+        On::Cpu(cpu) => on_cpu(&cpu, x, weight, bias, activation, residual, out_shape),
+        On::Cuda(cuda) => cuda.linear(x, weight, bias, activation, residual, out_shape),
+    }
+}
 
-    let device = ctx.device.cpu_device();
+fn on_cpu(
+    cpu: &OnCpu,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    residual: Option<&Tensor>,
+    shape: Shape,
+) -> Result<Tensor> {
+    let (bias, residual) = (cpu.optional(OP, bias)?, cpu.optional(OP, residual)?);
+    let x = cpu.readable(OP, x)?;
+    let device = cpu.device;
     let packed_now;
     let cached = match weight.weight() {
         Some(weight) => weight.packed()?.panels(device.level()),
@@ -56,10 +73,11 @@ pub fn linear(
     let panels = match cached {
         Some(panels) => panels,
         None => {
-            let weight = weight.readable(ctx, OP)?;
+            let (n, k) = (shape.width(), x.checked_shape().width());
+            let weight = cpu.readable(OP, weight)?;
             let rows = rows(OP, &weight)?;
             let read = |row: usize, out: &mut [f32]| out.copy_from_slice(rows.row(row));
-            let account = Some(&ctx.account);
+            let account = Some(cpu.account);
             packed_now = PackedWeight::new(device, account, Format::F32, [n, k], read)?;
             match packed_now.panels(device.level()) {
                 Some(panels) => panels,
@@ -67,7 +85,7 @@ pub fn linear(
             }
         }
     };
-    let mut out = ctx.allocate(OP, &out_shape)?;
+    let mut out = cpu.allocate(OP, &shape)?;
     let op = Linear {
         x: rows(OP, &x)?,
         weight: panels,
@@ -75,7 +93,7 @@ pub fn linear(
         activation,
         residual: optional_rows(OP, &residual)?,
     };
-    let mut scratch = ctx.scratch(OP, op.scratch_words(device.threads()))?;
+    let mut scratch = cpu.scratch(OP, op.scratch_words(device.threads()))?;
     cpu::linear(device, &op, scratch.as_mut_slice(), out.as_mut_slice());
-    Ok(Tensor::from_buffer(out, out_shape))
+    Ok(Tensor::from_buffer(out, shape))
 }

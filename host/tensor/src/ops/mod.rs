@@ -29,9 +29,8 @@ pub use pixels::{PixelOptions, pixels};
 pub use pooling::{PoolMode, segment_pool};
 pub use rotary::{rotary, rotary_table};
 
-use crate::cpu::Rows;
-use crate::error::{Error, Result, bail};
-use crate::{Context, Tensor};
+use crate::Tensor;
+use crate::error::{Result, bail};
 
 /// A saturating product: what an operation costs.
 fn product(factors: &[usize]) -> u64 {
@@ -63,48 +62,10 @@ fn check_shape(op: &str, what: &str, tensor: &Tensor, wanted: &[usize]) -> Resul
     Ok(())
 }
 
-/// A vector parameter (bias, norm weight) that can be read as one slice.
-fn vector(
-    ctx: &Context,
-    op: &str,
-    what: &str,
-    tensor: Option<&Tensor>,
-    len: usize,
-) -> Result<Option<Tensor>> {
-    let Some(tensor) = tensor else {
-        return Ok(None);
-    };
-    check_shape(op, what, tensor, &[len])?;
-    tensor.readable(ctx, op).map(Some)
-}
-
-/// A residual of the result's shape, readable as rows.
-fn residual(
-    ctx: &Context,
-    op: &str,
-    tensor: Option<&Tensor>,
-    shape: &[usize],
-) -> Result<Option<Tensor>> {
-    let Some(tensor) = tensor else {
-        return Ok(None);
-    };
-    check_shape(op, "residual", tensor, shape)?;
-    tensor.readable(ctx, op).map(Some)
-}
-
-/// The rows of what [`Tensor::readable`] returned.
-fn rows<'a>(op: &str, tensor: &'a Tensor) -> Result<Rows<'a>> {
-    tensor
-        .rows()
-        .ok_or_else(|| Error::Other(format!("{op}: {tensor:?} has no rows in place")))
-}
-
-/// The rows of an optional operand.
-fn optional_rows<'a>(op: &str, tensor: &'a Option<Tensor>) -> Result<Option<Rows<'a>>> {
-    tensor.as_ref().map(|tensor| rows(op, tensor)).transpose()
-}
-
-/// The elements of an optional vector.
-fn optional_slice(tensor: &Option<Tensor>) -> Option<&[f32]> {
-    tensor.as_ref().and_then(Tensor::contiguous)
+/// Refuses an optional operand (bias, norm weight, residual) of another shape.
+fn check_optional(op: &str, what: &str, tensor: Option<&Tensor>, wanted: &[usize]) -> Result<()> {
+    match tensor {
+        Some(tensor) => check_shape(op, what, tensor, wanted),
+        None => Ok(()),
+    }
 }

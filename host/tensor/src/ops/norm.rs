@@ -1,7 +1,8 @@
 //! Layer norm, RMS norm and L2 normalisation over the last dimension.
 
-use super::{check_eps, optional_rows, optional_slice, product, residual, rows, vector};
-use crate::cpu::{self, LayerNorm, RmsNorm};
+use super::{check_eps, check_optional, product};
+use crate::context::On;
+use crate::cpu::{self, LayerNorm, RmsNorm, optional_rows, optional_slice, rows};
 use crate::error::{Result, bail};
 use crate::{Context, Tensor};
 
@@ -17,26 +18,32 @@ pub fn layer_norm(
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
     eps: f32,
-    residual_of: Option<&Tensor>,
+    residual: Option<&Tensor>,
 ) -> Result<Tensor> {
     const OP: &str = "layer-norm";
     check_eps(OP, eps)?;
     let shape = *x.checked_shape();
-    let weight = vector(ctx, OP, "weight", weight, shape.width())?;
-    let bias = vector(ctx, OP, "bias", bias, shape.width())?;
-    let residual = residual(ctx, OP, residual_of, shape.dims())?;
+    check_optional(OP, "weight", weight, &[shape.width()])?;
+    check_optional(OP, "bias", bias, &[shape.width()])?;
+    check_optional(OP, "residual", residual, shape.dims())?;
     ctx.charge(OP, product(&[2, shape.elements()]))?;
-    let x = x.readable(ctx, OP)?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    let op = LayerNorm {
-        x: rows(OP, &x)?,
-        residual: optional_rows(OP, &residual)?,
-        weight: optional_slice(&weight),
-        bias: optional_slice(&bias),
-        eps,
-    };
-    cpu::layer_norm(ctx.device.cpu_device(), op, out.as_mut_slice());
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let (weight, bias) = (cpu.optional(OP, weight)?, cpu.optional(OP, bias)?);
+            let (x, residual) = (cpu.readable(OP, x)?, cpu.optional(OP, residual)?);
+            let mut out = cpu.allocate(OP, &shape)?;
+            let op = LayerNorm {
+                x: rows(OP, &x)?,
+                residual: optional_rows(OP, &residual)?,
+                weight: optional_slice(&weight),
+                bias: optional_slice(&bias),
+                eps,
+            };
+            cpu::layer_norm(cpu.device, op, out.as_mut_slice());
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.layer_norm(x, weight, bias, eps, residual),
+    }
 }
 
 /// x / sqrt(mean x^2 + eps) * (weight + weight_offset), each run of `weight`'s length in the
@@ -69,21 +76,26 @@ pub fn rms_norm(
             shape.width()
         ),
     };
-    let weight = vector(ctx, OP, "weight", Some(weight), run)?;
     ctx.charge(OP, product(&[2, shape.elements()]))?;
-    let x = x.readable(ctx, OP)?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    let Some(weight) = optional_slice(&weight) else {
-        bail!(Other, "{OP}: weight is not readable in place");
-    };
-    let op = RmsNorm {
-        x: rows(OP, &x)?,
-        weight,
-        weight_offset,
-        eps,
-    };
-    cpu::rms_norm(ctx.device.cpu_device(), op, out.as_mut_slice());
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let weight = cpu.optional(OP, Some(weight))?;
+            let x = cpu.readable(OP, x)?;
+            let mut out = cpu.allocate(OP, &shape)?;
+            let Some(weight) = optional_slice(&weight) else {
+                bail!(Other, "{OP}: weight is not readable in place");
+            };
+            let op = RmsNorm {
+                x: rows(OP, &x)?,
+                weight,
+                weight_offset,
+                eps,
+            };
+            cpu::rms_norm(cpu.device, op, out.as_mut_slice());
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.rms_norm(x, weight, run, eps, weight_offset),
+    }
 }
 
 /// x / max(||x||, eps).
@@ -95,13 +107,13 @@ pub fn l2_normalize(ctx: &Context, x: &Tensor, eps: f32) -> Result<Tensor> {
     check_eps(OP, eps)?;
     let shape = *x.checked_shape();
     ctx.charge(OP, product(&[2, shape.elements()]))?;
-    let x = x.readable(ctx, OP)?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    cpu::l2_normalize(
-        ctx.device.cpu_device(),
-        rows(OP, &x)?,
-        eps,
-        out.as_mut_slice(),
-    );
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let x = cpu.readable(OP, x)?;
+            let mut out = cpu.allocate(OP, &shape)?;
+            cpu::l2_normalize(cpu.device, rows(OP, &x)?, eps, out.as_mut_slice());
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.l2_normalize(x, eps),
+    }
 }

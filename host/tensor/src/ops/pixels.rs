@@ -1,6 +1,7 @@
 //! From pixels to numbers.
 
 use super::product;
+use crate::context::On;
 use crate::cpu;
 use crate::error::{Result, bail};
 use crate::shape::Shape;
@@ -48,12 +49,12 @@ pub fn pixels(ctx: &Context, patches: &Patches, options: &PixelOptions) -> Resul
     let size = patches.size();
     let shape = Shape::new(OP, &[patches.rows(), 3 * frames * size * size])?;
     ctx.charge(OP, product(&[shape.elements()]))?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    cpu::pixels(
-        ctx.device.cpu_device(),
-        patches,
-        options,
-        out.as_mut_slice(),
-    );
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let mut out = cpu.allocate(OP, &shape)?;
+            cpu::pixels(cpu.device, patches, options, out.as_mut_slice());
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.pixels(patches, options, shape),
+    }
 }

@@ -1,7 +1,8 @@
 //! One row a sequence.
 
-use super::{product, rows};
-use crate::cpu;
+use super::product;
+use crate::context::On;
+use crate::cpu::{self, rows};
 use crate::error::{Result, bail};
 use crate::shape::Shape;
 use crate::{Context, SequenceLayout, Tensor};
@@ -51,15 +52,14 @@ pub fn segment_pool(
     }
     let shape = Shape::new(OP, &[layout.sequences(), hidden])?;
     ctx.charge(OP, product(&[layout.rows(), hidden]))?;
-    let x = x.readable(ctx, OP)?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    let device = ctx.device.cpu_device();
-    cpu::segment_pool(
-        device,
-        rows(OP, &x)?,
-        layout.spans(),
-        mode,
-        out.as_mut_slice(),
-    );
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let x = cpu.readable(OP, x)?;
+            let mut out = cpu.allocate(OP, &shape)?;
+            let x = rows(OP, &x)?;
+            cpu::segment_pool(cpu.device, x, layout.spans(), mode, out.as_mut_slice());
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.segment_pool(x, layout, mode, shape),
+    }
 }

@@ -1,7 +1,8 @@
 //! Rotary position embeddings: a table of angles a batch, and the rotation of heads.
 
-use super::{check_shape, product, rows};
-use crate::cpu;
+use super::{check_shape, product};
+use crate::context::On;
+use crate::cpu::{self, rows};
 use crate::error::{Result, bail};
 use crate::shape::Shape;
 use crate::{Context, Indices, Tensor};
@@ -40,15 +41,20 @@ pub fn rotary_table(
     }
     let shape = Shape::new(OP, &[positions.len(), 2 * n])?;
     ctx.charge(OP, product(&[16, shape.elements()]))?;
-    let mut out = ctx.allocate(OP, &shape)?;
-    cpu::rotary_table(
-        ctx.device.cpu_device(),
-        positions.values(),
-        inverse_frequencies,
-        factor,
-        out.as_mut_slice(),
-    );
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let mut out = cpu.allocate(OP, &shape)?;
+            cpu::rotary_table(
+                cpu.device,
+                positions.values(),
+                inverse_frequencies,
+                factor,
+                out.as_mut_slice(),
+            );
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.rotary_table(positions, inverse_frequencies, factor, shape),
+    }
 }
 
 /// Rotates the pairs (i, i + n) of the first `heads` heads of `head_dim` by angle i of its
@@ -86,14 +92,15 @@ pub fn rotary(
     check_shape(OP, "table", table, &[height, angles])?;
     let shape = *x.checked_shape();
     ctx.charge(OP, product(&[2, shape.elements()]))?;
-    let (x, table) = (x.readable(ctx, OP)?, table.readable(ctx, OP)?);
-    let mut out = ctx.allocate(OP, &shape)?;
-    cpu::rotary(
-        ctx.device.cpu_device(),
-        rows(OP, &x)?,
-        rows(OP, &table)?,
-        [heads, head_dim],
-        out.as_mut_slice(),
-    );
-    Ok(Tensor::from_buffer(out, shape))
+    match ctx.on() {
+        On::Cpu(cpu) => {
+            let (x, table) = (cpu.readable(OP, x)?, cpu.readable(OP, table)?);
+            let mut out = cpu.allocate(OP, &shape)?;
+            let (x, table) = (rows(OP, &x)?, rows(OP, &table)?);
+            let heads = [heads, head_dim];
+            cpu::rotary(cpu.device, x, table, heads, out.as_mut_slice());
+            Ok(Tensor::from_buffer(out, shape))
+        }
+        On::Cuda(cuda) => cuda.rotary(x, table, heads, head_dim),
+    }
 }

@@ -17,7 +17,9 @@ use weight::{Ledger, Part};
 pub(crate) use weight::Weight;
 
 use crate::Device;
-use crate::cpu::read_f32;
+use crate::convert::read_f32;
+use crate::cuda::OnCuda;
+use crate::device::Backend;
 use crate::dtype::DType;
 use crate::error::{Result, bail};
 use crate::shape::Shape;
@@ -59,8 +61,8 @@ struct Inner {
 }
 
 impl Weights {
-    /// Opens the checkpoint in `dir`, to be served in `dtype`: [`DType::F32`] or
-    /// [`DType::BF16`].
+    /// Opens the checkpoint in `dir`, to be served in `dtype`, which the device
+    /// [supports](Device::supports).
     ///
     /// # Errors
     /// [`crate::Error::Unsupported`] for another dtype; [`crate::Error::Other`] where a file is missing,
@@ -124,6 +126,11 @@ impl Weights {
             );
         }
         self.inner.tensor(names, shape)
+    }
+
+    /// What they are served in.
+    pub fn dtype(&self) -> DType {
+        self.inner.dtype
     }
 
     /// The names of all tensors outside of module folders, sorted.
@@ -287,18 +294,35 @@ impl Inner {
     fn vector(&self, name: &str, shape: Shape, parts: &[Part]) -> Result<Tensor> {
         let bytes = (shape.elements() * 4) as u64;
         self.ledger.take(name, bytes)?;
-        let mut buffer = self
-            .device
-            .cpu_device()
-            .allocate_weight(shape.elements())
-            .inspect_err(|_| self.ledger.give_back(bytes))?;
-        let mut out = buffer.as_mut_slice();
-        for part in parts {
-            let (head, rest) = out.split_at_mut(part.rows);
-            read_f32(part.dtype, part.file.bytes(&part.range), head);
-            out = rest;
+        self.lasting_vector(shape, parts)
+            .inspect_err(|_| self.ledger.give_back(bytes))
+    }
+
+    fn lasting_vector(&self, shape: Shape, parts: &[Part]) -> Result<Tensor> {
+        let read = |mut out: &mut [f32]| {
+            for part in parts {
+                let (head, rest) = out.split_at_mut(part.rows);
+                read_f32(part.dtype, part.file.bytes(&part.range), head);
+                out = rest;
+            }
+        };
+        match self.device.backend() {
+            Backend::Cpu(device) => {
+                let mut buffer = device.allocate_weight(shape.elements())?;
+                read(buffer.as_mut_slice());
+                Ok(Tensor::from_buffer(buffer, shape))
+            }
+            Backend::Cuda(device) => {
+                let mut values = vec![0.0; shape.elements()];
+                read(&mut values);
+                let cuda = OnCuda {
+                    device,
+                    account: None,
+                    dtype: self.dtype,
+                };
+                cuda.upload("weights", shape, &values)
+            }
         }
-        Ok(Tensor::from_buffer(buffer, shape))
     }
 }
 

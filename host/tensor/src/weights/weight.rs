@@ -6,10 +6,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::file::TensorFile;
 use crate::Device;
-use crate::cpu::{Format, PackedWeight, TableRow, copy_bf16, read_f32};
+use crate::convert::{read_f32, write_f32};
+use crate::cpu::{CpuDevice, Format, PackedWeight, TableRow};
+use crate::cuda::{CudaDevice, DeviceBuffer};
+use crate::device::Backend;
 use crate::dtype::DType;
 use crate::error::{Result, bail};
 use crate::shape::Shape;
+
+/// Bytes of a weight that are copied to a device at a time.
+const STAGED_BYTES: usize = 8 << 20;
 
 /// Resident bytes of a checkpoint's weights against a limit. Components choose what to fuse
 /// and use: without a limit they could make the host keep many copies of everything.
@@ -75,6 +81,7 @@ pub(crate) struct Weight {
     ledger: Arc<Ledger>,
     packed: OnceLock<PackedWeight>,
     table: OnceLock<Table>,
+    uploaded: OnceLock<Arc<DeviceBuffer>>,
     making: Mutex<()>,
 }
 
@@ -104,6 +111,7 @@ impl Weight {
             ledger: ledger.clone(),
             packed: OnceLock::new(),
             table: OnceLock::new(),
+            uploaded: OnceLock::new(),
             making: Mutex::new(()),
         }
     }
@@ -162,7 +170,7 @@ impl Weight {
         if let Some(packed) = self.packed.get() {
             return Ok(packed);
         }
-        let device = self.device.cpu_device();
+        let device = self.cpu_device()?;
         let format = Format::of(self.dtype, device.level());
         let (n, k) = (self.height(), self.width());
         let bytes = PackedWeight::bytes_of(device.level(), format, [n, k]);
@@ -172,6 +180,62 @@ impl Weight {
             .inspect_err(|_| self.ledger.give_back(bytes))?;
         self.release();
         Ok(self.packed.get_or_init(|| packed))
+    }
+
+    fn cpu_device(&self) -> Result<&Arc<CpuDevice>> {
+        match self.device.backend() {
+            Backend::Cpu(device) => Ok(device),
+            Backend::Cuda(_) => bail!(
+                InvalidArgument,
+                "weights: {} is on another device than its operation",
+                self.name
+            ),
+        }
+    }
+
+    /// The weight in a CUDA device's memory, in what it is served in; made once, at the first
+    /// use.
+    pub fn uploaded(&self, device: &Arc<CudaDevice>) -> Result<&Arc<DeviceBuffer>> {
+        if let Some(uploaded) = self.uploaded.get() {
+            return Ok(uploaded);
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(uploaded) = self.uploaded.get() {
+            return Ok(uploaded);
+        }
+        let bytes = (self.shape.elements() * self.dtype.size()) as u64;
+        self.ledger.take(&self.name, bytes)?;
+        let uploaded = self
+            .upload(device)
+            .inspect_err(|_| self.ledger.give_back(bytes))?;
+        self.release();
+        Ok(self.uploaded.get_or_init(|| Arc::new(uploaded)))
+    }
+
+    fn upload(&self, device: &Arc<CudaDevice>) -> Result<DeviceBuffer> {
+        let (elements, size) = (self.shape.elements(), self.dtype.size());
+        let buffer = DeviceBuffer::new(&self.name, device, None, self.dtype, elements)?;
+        let mut staged = Vec::new();
+        let mut row = vec![0.0; self.width()];
+        let mut written = 0;
+        for index in 0..self.height() {
+            let (stored, bytes) = self.stored_row(index);
+            if stored == self.dtype {
+                staged.extend_from_slice(bytes);
+            } else {
+                let start = staged.len();
+                staged.resize(start + self.width() * size, 0);
+                read_f32(stored, bytes, &mut row);
+                write_f32(self.dtype, &row, &mut staged[start..]);
+            }
+            if staged.len() >= STAGED_BYTES || index + 1 == self.height() {
+                buffer.write(&self.name, written, &staged)?;
+                written += staged.len();
+                staged.clear();
+                self.release();
+            }
+        }
+        Ok(buffer)
     }
 
     /// The weight as an embedding table; made once, at the first use.
@@ -218,7 +282,7 @@ impl Weight {
         let mut unreleased = 0;
         for (index, out) in bytes.chunks_exact_mut(width * 2).enumerate() {
             self.read_row(index, &mut row);
-            copy_bf16(&row, out);
+            write_f32(DType::BF16, &row, out);
             unreleased += width * 4;
             if unreleased >= RELEASE_BYTES {
                 self.release();

@@ -1,9 +1,15 @@
 //! Contexts on every available level, random values, and references in f64.
 #![allow(dead_code)]
 
-use tenon_tensor::{Account, Activation, Context, Device, Level, Tensor};
+use std::sync::OnceLock;
 
-/// A context on each level that this processor has, with 1 and with 3 threads.
+use tenon_tensor::{Account, Activation, Context, DType, Device, Level, Tensor};
+
+#[path = "../cuda/mod.rs"]
+pub mod cuda;
+
+/// A context on each level that this processor has, with 1 and with 3 threads, and on a CUDA
+/// device.
 pub fn contexts() -> Vec<Context> {
     let mut contexts = Vec::new();
     for level in Level::ALL {
@@ -13,13 +19,38 @@ pub fn contexts() -> Vec<Context> {
         }
         for threads in [1, 3] {
             let device = Device::cpu_with_level(threads, level).unwrap();
-            contexts.push(Context {
-                device,
-                account: Account::new(1 << 32),
-            });
+            contexts.push(context(device));
         }
     }
+    contexts.extend(cuda_device().map(context));
     contexts
+}
+
+fn context(device: Device) -> Context {
+    Context {
+        device,
+        account: Account::new(1 << 32),
+        dtype: DType::F32,
+    }
+}
+
+/// The machine's CUDA device; where it has none, an emulated one. None where that cannot be
+/// built either, or may not be: with `TENON_REQUIRE_GPU=1`.
+pub fn cuda_device() -> Option<Device> {
+    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+    let open = || {
+        let found = Device::cuda_count();
+        if !matches!(found, Ok(1..)) {
+            let required = std::env::var_os("TENON_REQUIRE_GPU").is_some_and(|value| value == "1");
+            assert!(!required, "there is no CUDA device: {found:?}");
+            if let Err(reason) = cuda::load_emulated_driver() {
+                cuda::skip("operations on a CUDA device", &reason);
+                return None;
+            }
+        }
+        Some(Device::cuda(0, None).unwrap())
+    };
+    DEVICE.get_or_init(open).clone()
 }
 
 /// A small generator (splitmix64): tests need no more.

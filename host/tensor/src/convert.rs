@@ -6,7 +6,7 @@ use crate::dtype::DType;
 
 /// The bits of the nearest bfloat16; ties to even, NaN stays NaN.
 #[inline(always)]
-pub(super) fn bf16_bits(x: f32) -> u32 {
+pub(crate) fn bf16_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     let quiet = (bits >> 16) | 0x40;
@@ -39,9 +39,25 @@ pub(crate) fn read_f32(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// f32 elements as little-endian bfloat16 bytes, two for each.
-pub(crate) fn copy_bf16(from: &[f32], out: &mut [u8]) {
-    for (&x, out) in from.iter().zip(out.as_chunks_mut().0) {
-        *out = (bf16_bits(x) as u16).to_le_bytes();
+/// f32 elements as little-endian bytes of a floating-point `dtype`, rounded to nearest; `out` has
+/// as many bytes as they take.
+pub(crate) fn write_f32(dtype: DType, from: &[f32], out: &mut [u8]) {
+    match dtype {
+        DType::F32 => {
+            for (x, out) in from.iter().zip(out.as_chunks_mut().0) {
+                *out = x.to_le_bytes();
+            }
+        }
+        DType::F16 => {
+            for (&x, out) in from.iter().zip(out.as_chunks_mut().0) {
+                *out = f16::from_f32(x).to_le_bytes();
+            }
+        }
+        DType::BF16 => {
+            for (&x, out) in from.iter().zip(out.as_chunks_mut().0) {
+                *out = (bf16_bits(x) as u16).to_le_bytes();
+            }
+        }
+        DType::U8 => {}
     }
 }

@@ -1,0 +1,103 @@
+//! A CUDA device: its stream, its kernels, its matrix products.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::compile::{KERNELS, with_code};
+use super::driver::{Stream, device_count};
+use super::launch::Kernels;
+use super::matmul::Matmul;
+use super::memory::{Allocation, ReadBack};
+use crate::error::{Result, bail};
+
+/// What kernels need at least: the tensor cores' products of bf16.
+const MIN_CAPABILITY: (i32, i32) = (8, 0);
+
+/// Architectures whose code only runs on themselves, and has instructions that others lack.
+const SPECIFIC: [(i32, i32); 1] = [(9, 0)];
+
+/// A device and what its operations share.
+pub(crate) struct CudaDevice {
+    ordinal: usize,
+    name: String,
+    kernels: Kernels,
+    matmul: Matmul,
+    read_back: ReadBack,
+    invalid: Allocation,
+    stream: Arc<Stream>,
+}
+
+impl CudaDevice {
+    /// Opens a device and gets its kernels ready; `cache` keeps their code for the next start.
+    pub fn open(ordinal: usize, cache: Option<&Path>) -> Result<Self> {
+        let count = device_count()?;
+        if ordinal >= count {
+            bail!(
+                Unsupported,
+                "cuda: there is no device {ordinal}, the driver has {count}"
+            );
+        }
+        let stream = Arc::new(Stream::open(ordinal)?);
+        let name = stream.name()?;
+        let (major, minor) = stream.compute_capability()?;
+        if (major, minor) < MIN_CAPABILITY {
+            let (least, fraction) = MIN_CAPABILITY;
+            bail!(
+                Unsupported,
+                "cuda: {name} has compute capability {major}.{minor}, {least}.{fraction} is needed"
+            );
+        }
+        let suffix = if SPECIFIC.contains(&(major, minor)) {
+            "a"
+        } else {
+            ""
+        };
+        let architecture = format!("sm_{major}{minor}{suffix}");
+        let mut kernels = Kernels::new(&stream);
+        for source in KERNELS {
+            with_code(source, &architecture, cache, |code| kernels.load(code))?;
+        }
+        Ok(Self {
+            ordinal,
+            name,
+            kernels,
+            matmul: Matmul::new(&stream)?,
+            read_back: ReadBack::default(),
+            invalid: Allocation::zeros("cuda", &stream, 4)?,
+            stream,
+        })
+    }
+
+    /// E.g. `cuda:0 (NVIDIA H100)`.
+    pub fn name(&self) -> String {
+        format!("cuda:{} ({})", self.ordinal, self.name)
+    }
+
+    pub(super) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    pub(super) fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    pub(super) fn matmul(&self) -> &Matmul {
+        &self.matmul
+    }
+
+    /// The address of a number that kernels set where they find an index out of range.
+    pub(super) fn invalid(&self) -> u64 {
+        self.invalid.address()
+    }
+
+    /// Waits for the device and reads words from an address in a live allocation.
+    pub(super) fn read(&self, op: &str, address: u64, words: usize) -> Result<Vec<u32>> {
+        let sources = [(address, words), (self.invalid(), 1)];
+        let mut read = self.read_back.words(op, &self.stream, &sources)?;
+        // The host has checked every index: this would be a mistake of the host's.
+        if read.pop() != Some(0) {
+            bail!(DeviceLost, "{op}: a kernel found an index out of range");
+        }
+        Ok(read)
+    }
+}

@@ -1,0 +1,30 @@
+//! The CUDA backend: the operations of [`crate::ops`] as kernels and matrix products that are
+//! queued in one stream of a device, one file a family. Nothing here waits for the device but
+//! [`download`].
+//!
+//! `unsafe` is in the files that call the driver and its libraries: `compile`, `driver`,
+//! `launch`, `matmul` and `memory`.
+
+mod attention;
+mod compile;
+mod device;
+mod driver;
+mod elementwise;
+mod embedding;
+mod launch;
+mod layout;
+mod linear;
+mod matmul;
+mod memory;
+mod norm;
+mod operand;
+mod pixels;
+mod pooling;
+mod rotary;
+mod sequence;
+
+pub(crate) use device::CudaDevice;
+pub(crate) use driver::device_count;
+pub(crate) use memory::DeviceBuffer;
+pub(crate) use operand::{OnCuda, download};
+pub(crate) use sequence::LayoutOnDevice;
