@@ -78,7 +78,7 @@ fn build_changed() -> Result<PathBuf, String> {
     // The emulator's intrinsics come after the device's, which they replace.
     let emulator = ["block.h", "check.h", "intrinsics.cuh"];
     let emulator = emulator.map(|name| sources().join("emulator").join(name));
-    let driver = files(&sources().join("driver"), &[".h", ".cpp", ".rs"]);
+    let driver = files(&sources().join("driver"), &[".h", ".cpp", "/mod.rs"]);
     let all: Vec<(PathBuf, String)> = kernels
         .into_iter()
         .chain(emulator)
