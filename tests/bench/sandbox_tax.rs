@@ -207,7 +207,11 @@ impl Native {
         Ok(Self {
             template: environment(&bundle.role_config.template),
             tokenizer: TextTokenizer::from_dir(&bundle.weights_dir)?,
-            scheduler: Scheduler::start(options.clone(), vec![Box::new(back)], Arc::new(Unobserved)),
+            scheduler: Scheduler::start(
+                options.clone(),
+                vec![Box::new(back)],
+                Arc::new(Unobserved),
+            ),
         })
     }
 

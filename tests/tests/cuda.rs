@@ -1,15 +1,14 @@
 //! Every model family on a CUDA device, with the vectors of sentence-transformers. Where the
 //! machine has no device, an emulated one runs the same kernels on the processor.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use tenon_tensor::Device;
 use tenon_tests::families::{self, Family};
 use tenon_tests::reference::{assert_batch_invariant, assert_equal, assert_near};
-use tenon_tests::server::Server;
-use tenon_tests::{cuda, server};
+use tenon_tests::server::{Refusal, Server};
+use tenon_tests::{cuda, multimodal};
 
 /// Where the driver's libraries are: nowhere in particular with a real device. None where there
 /// is neither a device nor an emulated one.
@@ -28,37 +27,52 @@ fn libraries() -> Option<PathBuf> {
     LIBRARIES.get_or_init(find).clone()
 }
 
-fn start(families: &[Family], dtype: &str, environment: &[(&str, &str)]) -> Option<Server> {
+/// A server of these, with a device; none where there is none.
+fn start(families: &[Family], dtype: &str) -> Option<Server> {
     let libraries = libraries()?;
     let mut arguments = vec!["--device", "cuda", "--dtype", dtype];
     for family in families {
         let path = family.directory.to_str().expect("UTF-8 path");
         arguments.extend(["--model", path]);
     }
-    let mut variables = vec![("LD_LIBRARY_PATH", libraries.as_os_str())];
-    variables.extend(environment.iter().map(|(name, value)| (*name, OsStr::new(*value))));
-    match Server::try_start_in(&variables, &arguments) {
+    let environment = [("LD_LIBRARY_PATH", libraries.as_os_str())];
+    match Server::try_start_in(&environment, &arguments) {
         Ok(server) => Some(server),
-        Err(server::Refusal { status, log }) => panic!("it did not start ({status:?}):\n{log}"),
+        Err(Refusal { status, log }) => panic!("it did not start ({status:?}):\n{log}"),
     }
 }
 
 #[test]
-fn vectors_equal_the_reference() {
+fn vectors_of_texts_equal_the_reference() {
     let families = families::all();
-    if let Some(server) = start(&families, "f32", &[]) {
+    if let Some(server) = start(&families, "f32") {
         assert_equal(&server, &families);
         for family in &families {
             assert_batch_invariant(&server, family);
         }
-        server.assert_log_is_clean();
     }
 }
 
 #[test]
-fn vectors_in_bf16_point_where_the_references_do() {
+fn vectors_of_texts_in_bf16_point_where_the_references_do() {
     let families = families::all();
-    if let Some(server) = start(&families, "bf16", &[]) {
+    if let Some(server) = start(&families, "bf16") {
         assert_near(&server, &families);
+    }
+}
+
+#[test]
+fn vectors_of_images_equal_the_reference() {
+    let models = multimodal::all();
+    if let Some(server) = start(&models, "f32") {
+        assert_equal(&server, &models);
+    }
+}
+
+#[test]
+fn vectors_of_images_in_bf16_point_where_the_references_do() {
+    let models = multimodal::all();
+    if let Some(server) = start(&models, "bf16") {
+        assert_near(&server, &models);
     }
 }

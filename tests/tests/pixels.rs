@@ -12,7 +12,9 @@ use tenon::sandbox::{ImageRun, Rendered, Sandbox, SandboxLimits};
 use tenon::scheduler::SchedulerOptions;
 use tenon::service::Deployment;
 use tenon_preprocess::{Image, ImageLimits, Size};
-use tenon_tensor::{Account, Context, DType, Device, PatchOptions, Patches, PixelOptions, Pixels, ops};
+use tenon_tensor::{
+    Account, Context, DType, Device, PatchOptions, Patches, PixelOptions, Pixels, ops,
+};
 use tenon_tests::multimodal::{bytes, data_uri, folder};
 
 /// The largest difference to the reference, which computes in f32 too.

@@ -30,9 +30,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     let keys = options.keys()?;
     let fetcher = Fetcher::new(options.image_hosts()?, FetchLimits::default())?;
-    let threads = options
-        .threads
-        .unwrap_or_else(tenon_tensor::available_cpus);
+    let threads = options.threads.unwrap_or_else(tenon_tensor::available_cpus);
     let device = device(options.device, threads)?;
     let metrics = Arc::new(Metrics::new());
     let lifecycle = Lifecycle::new();

@@ -105,7 +105,12 @@ pub struct ServeOptions {
     #[arg(long, default_value_t = 8080, env = "TENON_PORT")]
     pub port: u16,
     /// The device to compute on: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "TENON_DEVICE")]
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        default_value = "auto",
+        env = "TENON_DEVICE"
+    )]
     pub device: DeviceChoice,
     /// The dtype to serve weights in; a manifest's own wins over `auto`.
     #[arg(long, value_enum, default_value = "auto", env = "TENON_DTYPE")]

@@ -6,8 +6,8 @@
 use std::time::Instant;
 
 use tenon_tensor::{
-    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, SequenceLayout, Tensor,
-    Weights, ops,
+    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, SequenceLayout,
+    Tensor, Weights, ops,
 };
 
 fn main() {

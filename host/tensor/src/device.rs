@@ -71,10 +71,11 @@ impl Device {
 
     /// Whether weights can be served in this dtype.
     pub fn supports(&self, weights: DType) -> bool {
-        match (&self.backend, weights) {
-            (_, DType::F32 | DType::BF16) => true,
-            (Backend::Cuda(_), DType::F16) => true,
-            _ => false,
+        let in_f16 = matches!(self.backend, Backend::Cuda(_));
+        match weights {
+            DType::F32 | DType::BF16 => true,
+            DType::F16 => in_f16,
+            DType::U8 => false,
         }
     }
 

@@ -46,7 +46,9 @@ fn both(random: &mut Random, cpu: &Context, cuda: &Context, shape: &[usize]) -> 
 fn check(what: &str, results: [tenon_tensor::Result<Tensor>; 2], tolerance: f64) {
     let [wanted, found] = results.map(|result| result.unwrap().to_f32().unwrap());
     let wanted: Vec<f64> = wanted.into_iter().map(f64::from).collect();
-    let largest = wanted.iter().fold(0.0, |largest, x| f64::max(largest, x.abs()));
+    let largest = wanted
+        .iter()
+        .fold(0.0, |largest, x| f64::max(largest, x.abs()));
     check_close(what, &found, &wanted, tolerance * largest, 0.0);
 }
 
@@ -61,11 +63,14 @@ fn linear_layers_in_16_bits_equal_those_in_f32_but_for_rounding() {
             let [b, b_there] = both(&mut random, &cpu, &cuda, &[n]);
             let [r, r_there] = both(&mut random, &cpu, &cuda, &[m, n]);
             let (biased, added) = (index % 2 == 0, index % 3 == 0);
-            let results = [(&cpu, x, w, b, r), (&cuda, x_there, w_there, b_there, r_there)]
-                .map(|(ctx, x, w, b, r)| {
-                    let (bias, residual) = (biased.then_some(&b), added.then_some(&r));
-                    ops::linear(ctx, &x, &w, bias, activation, residual)
-                });
+            let results = [
+                (&cpu, x, w, b, r),
+                (&cuda, x_there, w_there, b_there, r_there),
+            ]
+            .map(|(ctx, x, w, b, r)| {
+                let (bias, residual) = (biased.then_some(&b), added.then_some(&r));
+                ops::linear(ctx, &x, &w, bias, activation, residual)
+            });
             let what = format!("{:?} {activation:?}", cuda.dtype);
             check(&what, results, 2.0 * tolerance);
         }
@@ -91,7 +96,11 @@ fn attention_in_16_bits_equals_that_in_f32_but_for_rounding() {
                 let input = AttentionInput::Fused(&qkv);
                 ops::attention(ctx, input, &layout, None, &options)
             });
-            check(&format!("{:?} head_dim {head_dim}", cuda.dtype), results, 2.0 * tolerance);
+            check(
+                &format!("{:?} head_dim {head_dim}", cuda.dtype),
+                results,
+                2.0 * tolerance,
+            );
         }
     }
 }
@@ -104,17 +113,24 @@ fn other_operations_in_16_bits_equal_those_in_f32_but_for_rounding() {
         let [y, y_there] = both(&mut random, &cpu, &cuda, &[9, 40]);
         let [w, w_there] = both(&mut random, &cpu, &cuda, &[40]);
         let [table, table_there] = both(&mut random, &cpu, &cuda, &[11, 40]);
-        let on = [(&cpu, x, y, w, table), (&cuda, x_there, y_there, w_there, table_there)];
+        let on = [
+            (&cpu, x, y, w, table),
+            (&cuda, x_there, y_there, w_there, table_there),
+        ];
         let layout = SequenceLayout::packed(&[0, 4, 9], &[0, 1]).unwrap();
         let ids = Indices::new(vec![3, 10, 0, 1, 1, 2, 9, 4, 5]);
         let positions = Indices::new((0..9).collect());
         type Op<'a> = &'a dyn Fn(&Context, [&Tensor; 4]) -> tenon_tensor::Result<Tensor>;
         let all: [(&str, Op); 9] = [
-            ("embedding", &|ctx, [_, y, _, table]| ops::embedding(ctx, table, &ids, Some(y))),
+            ("embedding", &|ctx, [_, y, _, table]| {
+                ops::embedding(ctx, table, &ids, Some(y))
+            }),
             ("layer norm", &|ctx, [x, y, w, _]| {
                 ops::layer_norm(ctx, x, Some(w), None, 1e-5, Some(y))
             }),
-            ("rms norm", &|ctx, [x, _, w, _]| ops::rms_norm(ctx, x, w, 1e-6, 1.0)),
+            ("rms norm", &|ctx, [x, _, w, _]| {
+                ops::rms_norm(ctx, x, w, 1e-6, 1.0)
+            }),
             ("add", &|ctx, [x, y, ..]| ops::add(ctx, x, y)),
             ("mul", &|ctx, [x, y, ..]| ops::mul(ctx, x, y)),
             ("gated", &|ctx, [x, ..]| ops::gated(ctx, x, ACTIVATIONS[5])),
@@ -126,7 +142,9 @@ fn other_operations_in_16_bits_equal_those_in_f32_but_for_rounding() {
                 let table = ops::rotary_table(ctx, &positions, &[1.0, 0.5, 0.25, 0.1], 1.0)?;
                 ops::rotary(ctx, x, &table, 3, 10)
             }),
-            ("pooling", &|ctx, [x, ..]| ops::segment_pool(ctx, x, &layout, PoolMode::Mean)),
+            ("pooling", &|ctx, [x, ..]| {
+                ops::segment_pool(ctx, x, &layout, PoolMode::Mean)
+            }),
         ];
         for (what, op) in all {
             let results = on
@@ -170,7 +188,10 @@ fn tensors_of_another_device_are_refused() {
     let on = |ctx| Tensor::from_f32(ctx, &[2, 2], &[1.0; 4]).unwrap();
     for (ctx, other) in [(&there, &here), (&here, &there)] {
         let refused = ops::add(ctx, &on(ctx), &on(other));
-        assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::InvalidArgument(_))),
+            "{refused:?}"
+        );
     }
 }
 
@@ -236,7 +257,10 @@ fn drill(test: &str, environment: &[(&str, &str)]) {
 
 #[test]
 fn a_lost_device_is_an_error_and_nothing_else() {
-    drill("operations_of_a_lost_device", &[("EMULATED_GPU_FAILS_AFTER", "3")]);
+    drill(
+        "operations_of_a_lost_device",
+        &[("EMULATED_GPU_FAILS_AFTER", "3")],
+    );
 }
 
 #[test]
@@ -258,7 +282,10 @@ fn operations_of_a_lost_device() {
 #[test]
 fn memory_that_runs_out_is_an_error_of_one_operation() {
     // The products' workspace is 32 MiB.
-    drill("operations_without_memory", &[("EMULATED_GPU_MEMORY", "34000000")]);
+    drill(
+        "operations_without_memory",
+        &[("EMULATED_GPU_MEMORY", "34000000")],
+    );
 }
 
 #[test]
@@ -274,5 +301,8 @@ fn operations_without_memory() {
     assert!(text.contains("400000 bytes"), "{text}");
     assert_eq!(ctx.account.used_bytes(), 400_000);
     let part = ops::slice(&ctx, &x, 0, 0, 1).unwrap();
-    assert_eq!(ops::scale(&ctx, &part, 2.0).unwrap().to_f32().unwrap(), [2.0; 1000]);
+    assert_eq!(
+        ops::scale(&ctx, &part, 2.0).unwrap().to_f32().unwrap(),
+        [2.0; 1000]
+    );
 }

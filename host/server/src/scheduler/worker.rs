@@ -52,8 +52,7 @@ impl Drop for OnExit {
         if thread::panicking() {
             tracing::error!("a worker died: its executor panicked");
         }
-        self.shared
-            .worker_ended(thread::panicking() || !self.began);
+        self.shared.worker_ended(thread::panicking() || !self.began);
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Buffer, CpuDevice, Rows, copy_strided};
+use crate::Account;
 use crate::error::{Error, Result};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::{Storage, Tensor};
 use crate::weights::Weight;
-use crate::Account;
 
 /// The processor and who pays.
 #[derive(Clone, Copy)]
@@ -55,7 +55,9 @@ pub(crate) fn rows<'a>(op: &str, tensor: &'a Tensor) -> Result<Rows<'a>> {
         _ => None,
     };
     let Some((data, stride)) = found else {
-        return Err(Error::Other(format!("{op}: {tensor:?} has no rows in place")));
+        return Err(Error::Other(format!(
+            "{op}: {tensor:?} has no rows in place"
+        )));
     };
     let shape = tensor.checked_shape();
     Ok(Rows::new(data, shape.rows(), shape.width(), stride))
@@ -111,7 +113,11 @@ fn rows_of_view(weight: &Weight, view: &Tensor) -> (Vec<f32>, usize) {
     // A view of a weight begins and ends inside of the weight's rows.
     let width = weight.width();
     let first = view.offset() / width;
-    let reach = view.shape().iter().zip(view.strides()).map(|(d, s)| (d - 1) * s);
+    let reach = view
+        .shape()
+        .iter()
+        .zip(view.strides())
+        .map(|(d, s)| (d - 1) * s);
     let last = (view.offset() + reach.sum::<usize>()) / width;
     let mut rows = vec![0.0; (last + 1 - first) * width];
     for (index, row) in rows.chunks_exact_mut(width).enumerate() {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::{CpuDevice, Level};
-use crate::convert::bf16_bits;
 use crate::Account;
+use crate::convert::bf16_bits;
 use crate::dtype::DType;
 use crate::error::Result;
 

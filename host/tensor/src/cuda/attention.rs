@@ -77,7 +77,10 @@ impl OnCuda<'_> {
         let cu_seqlens = layout.on_device().cu_seqlens(self, layout)?;
         if options.heads > MAX_BLOCKS_YZ {
             let heads = options.heads;
-            bail!(Unsupported, "{OP}: {heads} heads, {MAX_BLOCKS_YZ} is the limit");
+            bail!(
+                Unsupported,
+                "{OP}: {heads} heads, {MAX_BLOCKS_YZ} is the limit"
+            );
         }
         let head_dim = shape.width() / options.heads;
         let kernel = on_tensor_cores(&parts, dtype, head_dim);
@@ -85,9 +88,9 @@ impl OnCuda<'_> {
         let out = self.allocate(OP, dtype, &shape)?;
         let [q, k, v] = &parts;
         // A sequence has at most i32::MAX rows: beyond them nothing is out of sight.
-        let window = options.window.map_or(i32::MAX, |window| {
-            i32::try_from(window).unwrap_or(i32::MAX)
-        });
+        let window = options
+            .window
+            .map_or(i32::MAX, |window| i32::try_from(window).unwrap_or(i32::MAX));
         let right = if options.causal { 0 } else { window };
         for first in (0..layout.sequences()).step_by(MAX_BLOCKS_YZ) {
             let sequences = (layout.sequences() - first).min(MAX_BLOCKS_YZ);

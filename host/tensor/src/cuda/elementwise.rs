@@ -91,8 +91,7 @@ impl OnCuda<'_> {
         let shape = *x.checked_shape();
         let x = self.rows(OP, x)?;
         let out = self.allocate(OP, x.dtype, &shape)?;
-        let mut arguments =
-            arguments![x.address, x.stride, factor, out.address(), x.rows, x.width];
+        let mut arguments = arguments![x.address, x.stride, factor, out.address(), x.rows, x.width];
         self.launch_chunks(OP, &format!("scale_{}", x.dtype), &x, &mut arguments)?;
         Ok(on_device(out, shape))
     }

@@ -25,7 +25,9 @@ impl View<'_> {
             (1, 1) => self.dims[last] * size,
             _ => size,
         };
-        let strides = self.from_strides[..last].iter().chain(&self.to_strides[..last]);
+        let strides = self.from_strides[..last]
+            .iter()
+            .chain(&self.to_strides[..last]);
         let all = strides.fold(run | from as usize | to as usize, |all, stride| {
             all | (stride * size)
         });
@@ -70,13 +72,7 @@ impl OnCuda<'_> {
     }
 
     /// Tensors one after the other along `axis`, in the type of the first.
-    pub fn concat(
-        &self,
-        op: &str,
-        parts: &[&Tensor],
-        axis: usize,
-        shape: Shape,
-    ) -> Result<Tensor> {
+    pub fn concat(&self, op: &str, parts: &[&Tensor], axis: usize, shape: Shape) -> Result<Tensor> {
         let dtype = self.buffer(op, parts[0])?.dtype();
         let out = self.allocate(op, dtype, &shape)?;
         let strides = shape.strides();

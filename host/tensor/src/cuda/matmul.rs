@@ -95,7 +95,14 @@ impl Matmul {
     fn multiply_here(&self, product: &Product) -> std::result::Result<(), CublasError> {
         let operands = Operands::new(product)?;
         let algorithm = self.algorithm(product, &operands)?;
-        let (alpha, beta) = (1.0_f32, if product.residual.is_some() { 1.0_f32 } else { 0.0 });
+        let (alpha, beta) = (
+            1.0_f32,
+            if product.residual.is_some() {
+                1.0_f32
+            } else {
+                0.0
+            },
+        );
         let residual = product.residual.unwrap_or(product.out);
         let address = |matrix: &Matrix| matrix.address as *const c_void;
         // SAFETY: the layouts say what lies at the addresses, which are of live allocations of
@@ -139,7 +146,10 @@ impl Matmul {
             residual: product.residual.is_some(),
             alignments: matrices.map(Matrix::alignment),
         };
-        let mut algorithms = self.algorithms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut algorithms = self
+            .algorithms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(algorithm) = algorithms.get(&key) {
             return Ok(*algorithm);
         }
@@ -266,10 +276,7 @@ struct Preference(sys::cublasLtMatmulPreference_t);
 
 impl Preference {
     /// Sums are not split among blocks: a row's result would depend on how many rows there are.
-    fn new(
-        workspace_bytes: usize,
-        alignments: [u32; 4],
-    ) -> std::result::Result<Self, CublasError> {
+    fn new(workspace_bytes: usize, alignments: [u32; 4]) -> std::result::Result<Self, CublasError> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let preference = Self(result::create_matmul_pref()?);
         let whole_sums = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_NONE as u32;

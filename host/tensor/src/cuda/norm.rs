@@ -82,8 +82,7 @@ impl OnCuda<'_> {
         let shape = *x.checked_shape();
         let x = self.rows(OP, x)?;
         let out = self.allocate(OP, x.dtype, &shape)?;
-        let mut arguments =
-            arguments![x.address, x.stride, out.address(), x.rows, x.width, eps];
+        let mut arguments = arguments![x.address, x.stride, out.address(), x.rows, x.width, eps];
         let threads = shape.rows() * lanes_of(shape.width());
         let name = format!("l2_normalize_{}", x.dtype);
         self.launch_threads(OP, &name, threads, THREADS, &mut arguments)?;

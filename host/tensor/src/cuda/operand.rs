@@ -127,8 +127,13 @@ impl OnCuda<'_> {
         let rows = self.rows(op, tensor)?;
         let shape = *tensor.checked_shape();
         let out = self.allocate(op, dtype, &shape)?;
-        let mut arguments =
-            arguments![rows.address, rows.stride, out.address(), rows.rows, rows.width];
+        let mut arguments = arguments![
+            rows.address,
+            rows.stride,
+            out.address(),
+            rows.rows,
+            rows.width
+        ];
         let name = format!("cast_{}_{dtype}", rows.dtype);
         self.launch_chunks(op, &name, &rows, &mut arguments)?;
         Ok(on_device(out, shape))

@@ -20,7 +20,9 @@ impl OnCuda<'_> {
         const OP: &str = "rotary-table";
         let n = inverse_frequencies.len();
         let positions = self.upload_words(OP, positions.values().iter().copied())?;
-        let frequencies = inverse_frequencies.iter().map(|frequency| frequency.to_bits());
+        let frequencies = inverse_frequencies
+            .iter()
+            .map(|frequency| frequency.to_bits());
         let frequencies = self.upload_words(OP, frequencies)?;
         let out = self.allocate(OP, DType::F32, &shape)?;
         let mut arguments = arguments![
@@ -31,7 +33,13 @@ impl OnCuda<'_> {
             shape.rows() as i32,
             n as i32,
         ];
-        self.launch_threads(OP, "rotary_table", shape.rows() * n, THREADS, &mut arguments)?;
+        self.launch_threads(
+            OP,
+            "rotary_table",
+            shape.rows() * n,
+            THREADS,
+            &mut arguments,
+        )?;
         Ok(on_device(out, shape))
     }
 
