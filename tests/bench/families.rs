@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tenon_tensor::Device;
+use tenon_tensor::{DType, Device};
 use tenon_tests::server::Server;
 use tenon_tests::tools::root;
 
@@ -18,18 +18,45 @@ use crate::servers::peer_python;
 
 /// Tokens of an input, where the model takes as many.
 const INPUT_TOKENS: u64 = 256;
-/// Tokens of a request: a batch of the server by its own.
-const REQUEST_TOKENS: u64 = 1024;
-/// So many that one request waits while another is computed.
-const CLIENTS: usize = 2;
 /// How often a row is measured, and the machine's limit before it.
 const ROUNDS: u32 = 4;
 /// What the names of tensors have in them that no token, or not every token, is multiplied
 /// with: tables, what follows pooling, and the part for images.
 const NOT_EVERY_TOKEN: [&str; 5] = ["embed", "pooler", "projection.", "vision_model.", "visual."];
 
+/// Where families are measured.
+struct Place {
+    device: Device,
+    /// What the server is told.
+    name: &'static str,
+    /// Tokens of a request, and of a batch.
+    request_tokens: u64,
+    /// So many that one request waits while one is computed, or two on a device of its own.
+    clients: usize,
+}
+
+impl Place {
+    fn new(cuda: bool) -> Result<Self> {
+        if cuda {
+            return Ok(Self {
+                device: Device::cuda(0, None)?,
+                name: "cuda",
+                request_tokens: 16_384,
+                clients: 3,
+            });
+        }
+        let threads = std::thread::available_parallelism()?.get();
+        Ok(Self {
+            device: Device::cpu(threads)?,
+            name: "cpu",
+            request_tokens: 1024,
+            clients: 2,
+        })
+    }
+}
+
 /// Measures all families for `time` each and prints a table.
-pub fn run(time: Duration) -> Result<()> {
+pub fn run(cuda: bool, time: Duration) -> Result<()> {
     let real = root().join("target/families");
     println!("making checkpoints of real sizes in {}", real.display());
     let script = root().join("tests/bench/families/make_checkpoints.py");
@@ -41,8 +68,8 @@ pub fn run(time: Duration) -> Result<()> {
     let models: BTreeMap<String, String> =
         serde_json::from_slice(&fs::read(real.join("models.json"))?)?;
 
-    let threads = std::thread::available_parallelism()?.get();
-    let device = Device::cpu(threads)?;
+    let place = Place::new(cuda)?;
+    println!("{}", place.device.name());
     println!("GFLOP/s are those of the weights' products alone, without attention;");
     println!("the peak is the mean of readings between the {ROUNDS} rounds of each row");
     println!(
@@ -56,22 +83,32 @@ pub fn run(time: Duration) -> Result<()> {
             .into_iter()
             .find(|it| it.is_dir());
         let tiny = tiny.with_context(|| format!("{family}: no tiny checkpoint"))?;
-        row(&device, family, "tiny", &tiny, time)?;
-        row(&device, family, model, &real.join(family), time)?;
+        row(&place, family, "tiny", &tiny, time)?;
+        row(&place, family, model, &real.join(family), time)?;
     }
     Ok(())
 }
 
-fn row(device: &Device, family: &str, model: &str, path: &Path, time: Duration) -> Result<()> {
+fn row(place: &Place, family: &str, model: &str, path: &Path, time: Duration) -> Result<()> {
     let weights = Matrices::read(&path.join("model.safetensors"))
         .with_context(|| format!("{}", path.display()))?;
     let directory = path.to_str().context("a path in UTF-8")?;
-    let server = Server::start(&["--model", directory, "--dtype", weights.dtype]);
-    let load = Load::new(&server)?;
+    let tokens = place.request_tokens.to_string();
+    let server = Server::start(&[
+        "--model",
+        directory,
+        "--dtype",
+        weights.dtype,
+        "--device",
+        place.name,
+        "--max-batch-tokens",
+        &tokens,
+    ]);
+    let load = Load::new(&server, place)?;
     load.ask(&server)?;
     let (mut rate, mut peak) = (0.0, 0.0);
     for _ in 0..ROUNDS {
-        peak += peak::f32_flops(device) / f64::from(ROUNDS);
+        peak += peak::flops(&place.device, weights.products())? / f64::from(ROUNDS);
         rate += load.tokens_per_s(&server, time / ROUNDS)? / f64::from(ROUNDS);
     }
     let flops = rate * weights.flop_per_token;
@@ -94,6 +131,14 @@ struct Matrices {
 }
 
 impl Matrices {
+    /// The dtype of products with them.
+    fn products(&self) -> DType {
+        match self.dtype {
+            "bf16" => DType::BF16,
+            _ => DType::F32,
+        }
+    }
+
     fn read(path: &Path) -> Result<Self> {
         let mut file = File::open(path)?;
         let mut length = [0; 8];
@@ -127,10 +172,12 @@ struct Load {
     body: Value,
     /// Tokens of one input.
     input_tokens: u64,
+    /// How many ask.
+    clients: usize,
 }
 
 impl Load {
-    fn new(server: &Server) -> Result<Self> {
+    fn new(server: &Server, place: &Place) -> Result<Self> {
         let models = server.get("/v1/models").json();
         let model = &models["data"][0];
         let limit = model["max_model_len"].as_u64().context("max_model_len")?;
@@ -138,14 +185,15 @@ impl Load {
         let input: Vec<u64> = (0..input_tokens)
             .map(|index| 10 + index * 7 % 100)
             .collect();
-        let inputs = vec![input; (REQUEST_TOKENS / input_tokens) as usize];
+        let inputs = vec![input; (place.request_tokens / input_tokens) as usize];
         Ok(Self {
             body: json!({"model": model["id"], "input": inputs, "encoding_format": "base64"}),
             input_tokens,
+            clients: place.clients,
         })
     }
 
-    /// Tokens that are answered a second while [`CLIENTS`] ask without a pause, from the first
+    /// Tokens that are answered a second while all clients ask without a pause, from the first
     /// request to the last answer.
     fn tokens_per_s(&self, server: &Server, time: Duration) -> Result<f64> {
         let started = Instant::now();
@@ -157,7 +205,7 @@ impl Load {
             Ok(tokens)
         };
         let counts: Vec<Result<u64>> = std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+            let clients: Vec<_> = (0..self.clients).map(|_| scope.spawn(client)).collect();
             let joined = clients.into_iter().map(|client| client.join());
             joined.map(|count| count.expect("a client")).collect()
         });

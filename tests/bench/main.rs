@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use load::Seen;
 use report::Cell;
 use servers::{Kind, Running};
-use tenon_tensor::Device;
+use tenon_tensor::{DType, Device};
 use workload::Workload;
 
 /// How long a server is loaded before it is measured.
@@ -28,6 +28,8 @@ const LONG_CLIENTS: usize = 4;
 struct Options {
     /// Measure model families in place of the default model.
     families: bool,
+    /// Measure them on a CUDA device.
+    cuda: bool,
     /// Install and measure the peers too.
     peers: bool,
     /// How long each cell is measured.
@@ -45,7 +47,7 @@ fn main() -> Result<()> {
         servers::cpu()
     );
     if options.families {
-        return families::run(options.measure);
+        return families::run(options.cuda, options.measure);
     }
 
     let mut kinds = vec![Kind::Tenon("f32")];
@@ -74,9 +76,9 @@ fn main() -> Result<()> {
         cells.extend(measured);
     }
     let device = Device::cpu(threads)?;
-    let before = peak::f32_flops(&device);
+    let before = peak::flops(&device, DType::F32)?;
     let long = measure(&servers, &workload::long(), LONG_CLIENTS, options.measure)?;
-    let peak = (before + peak::f32_flops(&device)) / 2.0;
+    let peak = (before + peak::flops(&device, DType::F32)?) / 2.0;
     for (kind, server) in &servers {
         println!("{kind}: resident {}", server.memory());
     }
@@ -113,6 +115,7 @@ fn measure(
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut options = Options {
         families: false,
+        cuda: false,
         peers: false,
         measure: Duration::from_secs(8),
     };
@@ -120,12 +123,20 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options> {
         match argument.split_once('=') {
             None if argument == "--families" => options.families = true,
             None if argument == "--peers" => options.peers = true,
+            Some(("--device", "cuda")) => options.cuda = true,
+            Some(("--device", "cpu")) => options.cuda = false,
             Some(("--seconds", value)) => {
                 let seconds = value.parse().context("--seconds wants a whole number")?;
                 options.measure = Duration::from_secs(seconds);
             }
-            _ => bail!("unknown argument {argument:?}: wanted --families, --peers or --seconds=N"),
+            _ => bail!(
+                "unknown argument {argument:?}: wanted --families, --peers, --seconds=N, \
+                 --device=cpu or --device=cuda"
+            ),
         }
+    }
+    if options.cuda && !options.families {
+        bail!("--device=cuda measures model families: say --families too");
     }
     Ok(options)
 }

@@ -1,6 +1,6 @@
 //! Operations against the processor's own limit: `cargo bench -p tenon-tensor [-- THREADS]`.
 //!
-//! The limit is measured beside every operation ([`Device::measure_f32_flops`]), and the best of
+//! The limit is measured beside every operation ([`Device::measure_flops`]), and the best of
 //! several runs counts: on a shared machine both vary, and others only slow down.
 
 use std::time::Instant;
@@ -40,7 +40,7 @@ fn best(mut body: impl FnMut()) -> f64 {
 
 fn report(ctx: &Context, what: &str, seconds: f64, flops: f64) {
     let rate = flops / seconds;
-    let peaks = (0..20).filter_map(|_| ctx.device.measure_f32_flops());
+    let peaks = (0..20).map(|_| ctx.device.measure_flops(DType::F32).unwrap());
     let share = 100.0 * rate / peaks.fold(0.0, f64::max);
     println!(
         "{what:44} {:8.1} us {:7.1} GFLOP/s {share:5.1} %",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cpu::{CpuDevice, Level, f32_flops};
-use crate::cuda::{self, CudaDevice};
+use crate::cuda::{self, CudaDevice, product_flops};
 use crate::dtype::DType;
 use crate::error::Result;
 
@@ -105,13 +105,17 @@ impl Device {
         }
     }
 
-    /// The limit of f32 products on the processor: floating-point operations a second in
-    /// registers on all threads. It is measured at each call, for some 10 ms: what a benchmark
-    /// compares with. None for another device.
-    pub fn measure_f32_flops(&self) -> Option<f64> {
+    /// The limit of matrix products in `dtype`: floating-point operations a second. It is measured
+    /// at each call: what a benchmark compares with. On the processor, for some 10 ms, in
+    /// registers on all threads, and in f32 whatever the dtype; on a CUDA device as cuBLASLt
+    /// multiplies large matrices.
+    ///
+    /// # Errors
+    /// [`crate::Error::Other`] where the device has no memory left; [`crate::Error::DeviceLost`].
+    pub fn measure_flops(&self, dtype: DType) -> Result<f64> {
         match &self.backend {
-            Backend::Cpu(cpu) => Some(f32_flops(cpu)),
-            Backend::Cuda(_) => None,
+            Backend::Cpu(cpu) => Ok(f32_flops(cpu)),
+            Backend::Cuda(cuda) => product_flops(cuda, dtype),
         }
     }
 
