@@ -126,3 +126,24 @@ fn help_names_the_commands_and_nonsense_is_refused() {
         assert!(!output.status.success(), "{nonsense:?}: {}", said(&output));
     }
 }
+
+#[test]
+fn a_device_that_is_none_is_refused() {
+    let serve = |device: &str| {
+        let output = tenon()
+            .args(["serve", "--port", "0", "--device", device])
+            .output();
+        output.expect("run tenon serve")
+    };
+    let output = serve("tpu");
+    assert!(!output.status.success());
+    assert!(said(&output).contains("cuda:N"), "{}", said(&output));
+    if tenon_tensor::Device::cuda_count().is_ok() {
+        return tenon_tests::cuda::skip("--device without CUDA", "this machine has CUDA");
+    }
+    let output = serve("cuda");
+    assert!(!output.status.success());
+    let said = said(&output);
+    assert!(said.contains("there is no libcuda"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}

@@ -1,9 +1,11 @@
 //! Every model family on a CUDA device, with the vectors of sentence-transformers. Where the
 //! machine has no device, an emulated one runs the same kernels on the processor.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use serde_json::json;
 use tenon_tensor::Device;
 use tenon_tests::families::{self, Family};
 use tenon_tests::reference::{assert_batch_invariant, assert_equal, assert_near};
@@ -29,13 +31,19 @@ fn libraries() -> Option<PathBuf> {
 
 /// A server of these, with a device; none where there is none.
 fn start(families: &[Family], dtype: &str) -> Option<Server> {
+    start_in(families, dtype, &[])
+}
+
+/// As [`start`], with these variables in its environment.
+fn start_in(families: &[Family], dtype: &str, more: &[(&str, &OsStr)]) -> Option<Server> {
     let libraries = libraries()?;
     let mut arguments = vec!["--device", "cuda", "--dtype", dtype];
     for family in families {
         let path = family.directory.to_str().expect("UTF-8 path");
         arguments.extend(["--model", path]);
     }
-    let environment = [("LD_LIBRARY_PATH", libraries.as_os_str())];
+    let mut environment = vec![("LD_LIBRARY_PATH", libraries.as_os_str())];
+    environment.extend(more);
     match Server::try_start_in(&environment, &arguments) {
         Ok(server) => Some(server),
         Err(Refusal { status, log }) => panic!("it did not start ({status:?}):\n{log}"),
@@ -75,4 +83,31 @@ fn vectors_of_images_in_bf16_point_where_the_references_do() {
     if let Some(server) = start(&models, "bf16") {
         assert_near(&server, &models);
     }
+}
+
+/// Kernels of the first batch, which a model is loaded with, and of some requests.
+const LAUNCHES: &str = "150";
+const MOST_REQUESTS: usize = 100;
+
+#[test]
+fn a_lost_device_costs_no_answer_and_readiness_says_so() {
+    if libraries().is_some_and(|libraries| libraries.as_os_str().is_empty()) {
+        return cuda::skip("a lost device", "a real device does not fail on demand");
+    }
+    let family = families::all().remove(0);
+    let fails = [("EMULATED_GPU_FAILS_AFTER", OsStr::new(LAUNCHES))];
+    let Some(server) = start_in(std::slice::from_ref(&family), "f32", &fails) else {
+        return;
+    };
+    let ask = || server.embeddings(&json!({"model": family.name, "input": "a tenon"}));
+    let mut answers = (0..MOST_REQUESTS).map(|_| ask().status);
+    let first_failure = answers.position(|status| status != 200);
+    assert!(first_failure.is_some_and(|at| at > 0), "{first_failure:?}");
+    // From then on every request gets an answer at once, and nobody sends more.
+    let answer = ask();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.json()["error"]["message"].is_string());
+    assert!(!server.is_ready());
+    assert_eq!(server.get("/health").status, 200);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
 }

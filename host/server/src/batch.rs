@@ -114,6 +114,9 @@ pub enum ExecuteError {
     /// The executor cannot run anything for now.
     #[error("{0}")]
     Unavailable(String),
+    /// The executor will never run anything again: its device is gone.
+    #[error("{0}")]
+    Lost(String),
 }
 
 /// Runs packed batches, one at a time.

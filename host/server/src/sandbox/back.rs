@@ -130,9 +130,8 @@ impl Executor for BackHalf {
                 Err(ExecuteError::Component(failure.to_string()))
             }
             Err(Stop::DeviceLost(what)) => {
-                self.backoff.failed(Instant::now());
                 tracing::error!(bundle = %recipe.bundle(), error = %what, "device lost");
-                Err(ExecuteError::Unavailable(what))
+                Err(ExecuteError::Lost(what))
             }
         }
     }

@@ -118,8 +118,8 @@ impl Scheduler {
         self.stopped().await;
     }
 
-    /// Returns when the workers have ended: after a drain, or because an executor
-    /// panicked, after which nothing is admitted any more.
+    /// Returns when the workers have ended: after a drain, or because an executor is lost
+    /// or panicked, after which nothing is admitted any more.
     pub async fn stopped(&self) {
         self.handle.shared.stopped().await;
     }

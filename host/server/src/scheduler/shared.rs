@@ -125,12 +125,12 @@ impl Shared {
         self.work.notify_all();
     }
 
-    /// Takes note that a worker has ended. After the last of them, or one that `died`,
+    /// Takes note that a worker has ended. After the last of them, or one that ended `early`,
     /// everything that is left is answered with an error.
-    pub(super) fn worker_ended(&self, died: bool) {
+    pub(super) fn worker_ended(&self, early: bool) {
         let mut state = self.lock();
         state.workers = state.workers.saturating_sub(1);
-        if state.workers > 0 && !died {
+        if state.workers > 0 && !early {
             return;
         }
         state.open = false;

@@ -419,3 +419,20 @@ async fn an_executor_that_panics_ends_the_others() {
     drop(open);
     scheduler.stopped().await;
 }
+
+#[tokio::test]
+async fn a_lost_executor_ends_the_scheduler() {
+    let lost = Fake {
+        failures: vec![ExecuteError::Lost("the device is gone".into())],
+        ..Fake::default()
+    };
+    let scheduler = start(lost);
+    let ticket = scheduler.submit(sequences(&[&[1], &[2]]), 0, None).unwrap();
+    let answer = tokio::time::timeout(PATIENCE, ticket)
+        .await
+        .expect("an answer");
+    assert!(matches!(answer, Err(SubmitError::Stopped)));
+    scheduler.stopped().await;
+    let refused = scheduler.submit(sequences(&[&[3]]), 0, None);
+    assert!(refused.is_err());
+}

@@ -19,9 +19,10 @@ pub(super) fn spawn(shared: Arc<Shared>, executor: Box<dyn Executor>) {
     let worker = Worker {
         executor,
         unavailable: false,
+        lost: false,
         on_exit: OnExit {
             shared: shared.clone(),
-            began: false,
+            done: false,
         },
         shared,
     };
@@ -35,6 +36,8 @@ struct Worker {
     executor: Box<dyn Executor>,
     /// Whether the last batch failed because the executor was unavailable.
     unavailable: bool,
+    /// Whether the executor is of no more use.
+    lost: bool,
     /// Dropped after `executor`, also when that panics or no thread could be started.
     on_exit: OnExit,
     shared: Arc<Shared>,
@@ -43,8 +46,8 @@ struct Worker {
 /// Says when the worker is gone, for whatever reason.
 struct OnExit {
     shared: Arc<Shared>,
-    /// Whether there ever was a thread.
-    began: bool,
+    /// Whether it ended because there is nothing left to do.
+    done: bool,
 }
 
 impl Drop for OnExit {
@@ -52,16 +55,19 @@ impl Drop for OnExit {
         if thread::panicking() {
             tracing::error!("a worker died: its executor panicked");
         }
-        self.shared.worker_ended(thread::panicking() || !self.began);
+        self.shared.worker_ended(!self.done);
     }
 }
 
 impl Worker {
     fn run(mut self) {
-        self.on_exit.began = true;
         while let Some((batch, waits)) = self.shared.next_batch() {
             self.run_batch(batch, &waits);
+            if self.lost {
+                return;
+            }
         }
+        self.on_exit.done = true;
     }
 
     /// Runs a batch until it gives rows or an error. When a component fails on a batch of
@@ -89,6 +95,11 @@ impl Worker {
                     let error = SubmitError::Component(reason);
                     return self.shared.fail(&batch, &error);
                 }
+                Err(ExecuteError::Lost(reason)) => {
+                    tracing::error!(%reason, "a worker ends: its executor is lost");
+                    self.lost = true;
+                    return self.shared.fail(&batch, &SubmitError::Stopped);
+                }
                 Err(ExecuteError::Unavailable(reason)) if retries == 0 => {
                     let error = SubmitError::Unavailable {
                         reason,
@@ -114,6 +125,9 @@ impl Worker {
             let rest = batch.split_off(end);
             let alone = self.shared.still_wanted(batch, Instant::now());
             self.run_batch(alone, &[]);
+            if self.lost {
+                return self.shared.fail(&rest, &SubmitError::Stopped);
+            }
             batch = rest;
         }
     }
