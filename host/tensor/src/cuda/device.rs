@@ -7,7 +7,7 @@ use super::compile::{KERNELS, with_code};
 use super::driver::{Stream, device_count};
 use super::launch::Kernels;
 use super::matmul::Matmul;
-use super::memory::{Allocation, ReadBack};
+use super::memory::{Allocation, ReadBack, Staging};
 use crate::error::{Result, bail};
 
 /// What kernels need at least: the tensor cores' products of bf16.
@@ -22,6 +22,7 @@ pub(crate) struct CudaDevice {
     name: String,
     kernels: Kernels,
     matmul: Matmul,
+    staging: Staging,
     read_back: ReadBack,
     invalid: Allocation,
     stream: Arc<Stream>,
@@ -62,6 +63,7 @@ impl CudaDevice {
             name,
             kernels,
             matmul: Matmul::new(&stream)?,
+            staging: Staging::default(),
             read_back: ReadBack::default(),
             invalid: Allocation::zeros("cuda", &stream, 4)?,
             stream,
@@ -85,17 +87,22 @@ impl CudaDevice {
         &self.matmul
     }
 
+    /// What uploads go through.
+    pub(super) fn staging(&self) -> &Staging {
+        &self.staging
+    }
+
     /// The address of a number that kernels set where they find an index out of range.
     pub(super) fn invalid(&self) -> u64 {
         self.invalid.address()
     }
 
-    /// Waits for the device and reads words from an address in a live allocation.
-    pub(super) fn read(&self, op: &str, address: u64, words: usize) -> Result<Vec<u32>> {
-        let sources = [(address, words), (self.invalid(), 1)];
-        let mut read = self.read_back.words(op, &self.stream, &sources)?;
+    /// Waits for the device and reads bytes from an address in a live allocation.
+    pub(super) fn read(&self, op: &str, address: u64, bytes: usize) -> Result<Vec<u8>> {
+        let sources = [(address, bytes), (self.invalid(), 4)];
+        let mut read = self.read_back.bytes(op, &self.stream, &sources)?;
         // The host has checked every index: this would be a mistake of the host's.
-        if read.pop() != Some(0) {
+        if read.split_off(bytes) != [0; 4] {
             bail!(DeviceLost, "{op}: a kernel found an index out of range");
         }
         Ok(read)

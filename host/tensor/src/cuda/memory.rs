@@ -1,9 +1,10 @@
 //! Device memory: allocated, filled, read and freed in the order of the stream.
 #![allow(unsafe_code)]
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::result;
+use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{CUdeviceptr, CUevent, CUevent_flags};
 
 use super::CudaDevice;
@@ -11,6 +12,12 @@ use super::driver::{Stream, failure};
 use crate::Account;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+
+/// The least pinned memory at a time.
+const MIN_PINNED_BYTES: usize = 64 << 10;
+
+/// Uploads that may be under way.
+const MAX_STAGED: usize = 64;
 
 /// Bytes of device memory. They are freed after everything that was queued before the drop.
 pub(super) struct Allocation {
@@ -57,19 +64,17 @@ impl Allocation {
     }
 
     /// Copies bytes to `offset`. They may change as soon as this returns.
-    fn write(&self, op: &str, offset: usize, bytes: &[u8]) -> Result<()> {
+    fn write(&self, op: &str, staging: &Staging, offset: usize, bytes: &[u8]) -> Result<()> {
         let end = offset.checked_add(bytes.len());
         if end.is_none_or(|end| end > self.bytes) {
             return Err(Error::Other(format!("{op}: a copy beyond a buffer's end")));
         }
-        if bytes.is_empty() {
-            return Ok(());
-        }
         let to = self.address + offset as u64;
-        // SAFETY: the range is inside of the allocation, and the host's memory is pageable: the
-        // driver has a copy of it when this returns.
-        unsafe { result::memcpy_htod_async(to, bytes, self.stream.raw()) }
-            .map_err(|error| failure(op, error))
+        staging.with_copy(op, &self.stream, bytes, |pinned| {
+            // SAFETY: the range is inside of the allocation; the pinned bytes stay as they are
+            // until the copy is done.
+            unsafe { result::memcpy_htod_async(to, pinned, self.stream.raw()) }
+        })
     }
 }
 
@@ -121,7 +126,8 @@ impl DeviceBuffer {
     /// Copies stored elements to byte `offset`.
     pub fn write(&self, op: &str, offset: usize, bytes: &[u8]) -> Result<()> {
         self.device.stream().enter(op)?;
-        self.memory.write(op, offset, bytes)
+        let staging = self.device.staging();
+        self.memory.write(op, staging, offset, bytes)
     }
 
     /// The elements' type.
@@ -148,93 +154,168 @@ impl Drop for DeviceBuffer {
     }
 }
 
-/// Host memory that the device writes without a copy of the driver's, kept for the next read.
-#[derive(Default)]
-pub(super) struct ReadBack {
-    pinned: Mutex<Option<Pinned>>,
-}
-
+/// Host memory that the device reads and writes by itself, and when it is done with that.
 struct Pinned {
     stream: Arc<Stream>,
-    words: *mut u32,
+    data: *mut u8,
     len: usize,
     /// Comes after the copies: what others queue behind them is not waited for.
     copied: CUevent,
 }
 
-// SAFETY: the memory is owned, and only reached through the mutex.
+// SAFETY: the memory is owned, and nobody else has the event.
 unsafe impl Send for Pinned {}
 
 impl Pinned {
+    /// At least `len` bytes; the stream's context is current.
     fn new(op: &str, stream: &Arc<Stream>, len: usize) -> Result<Self> {
         let failed = |error| failure(op, error);
+        let len = len.next_power_of_two().max(MIN_PINNED_BYTES);
         let flags = CUevent_flags::CU_EVENT_DISABLE_TIMING;
         let copied = result::event::create(flags).map_err(failed)?;
         // SAFETY: what is returned is freed once, when this is dropped. Flags 0: cached memory.
-        let memory = unsafe { result::malloc_host(len * 4, 0) };
+        let data = unsafe { result::malloc_host(len, 0) };
+        let data = data.inspect_err(|_| {
+            // SAFETY: nobody has the event.
+            let _ = unsafe { result::event::destroy(copied) };
+        });
+        let data: *mut u8 = data.map_err(failed)?.cast();
+        // SAFETY: so many bytes were allocated; from here on they are initialised.
+        unsafe { data.write_bytes(0, len) };
         Ok(Self {
             stream: stream.clone(),
-            words: memory.map_err(failed)?.cast(),
+            data,
             len,
             copied,
         })
+    }
+
+    /// The bytes. No copy of them is under way.
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: `data` has `len` bytes, which are this one's, and the caller waited for copies.
+        unsafe { std::slice::from_raw_parts_mut(self.data, self.len) }
+    }
+
+    /// Marks the end of the copies that were queued.
+    fn mark(&self, op: &str) -> Result<()> {
+        // SAFETY: event and stream are alive.
+        unsafe { result::event::record(self.copied, self.stream.raw()) }
+            .map_err(|error| failure(op, error))
+    }
+
+    /// Waits for the copies before the mark.
+    fn wait(&self, op: &str) -> Result<()> {
+        // SAFETY: the event is alive.
+        unsafe { result::event::synchronize(self.copied) }.map_err(|error| failure(op, error))
+    }
+
+    /// Whether the copies before the mark are done.
+    fn is_done(&self) -> bool {
+        // SAFETY: the event is alive.
+        unsafe { result::event::query(self.copied) }.is_ok()
     }
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if self.stream.enter("free").is_ok() {
-            // SAFETY: allocated by `malloc_host`; no copy into it is under way, since every read
-            // waits, and nobody else has the event.
+        // After an error of the device it may still write: the memory is given up.
+        if self.stream.enter("free").is_ok() && self.wait("free").is_ok() {
+            // SAFETY: allocated by `malloc_host`, and no copy is under way; nobody else has the
+            // event.
             let _ = unsafe {
-                result::event::destroy(self.copied).and(result::free_host(self.words.cast()))
+                result::event::destroy(self.copied).and(result::free_host(self.data.cast()))
             };
         }
     }
 }
 
+/// Pinned memory that uploads go through: from any other memory the driver may wait for the
+/// stream before it copies.
+#[derive(Default)]
+pub(super) struct Staging {
+    /// The longest used first.
+    used: Mutex<VecDeque<Pinned>>,
+}
+
+impl Staging {
+    /// Calls `copy` with a copy of the bytes that stays as it is until the work that `copy` queues
+    /// in the stream is done.
+    fn with_copy(
+        &self,
+        op: &str,
+        stream: &Arc<Stream>,
+        bytes: &[u8],
+        copy: impl FnOnce(&[u8]) -> std::result::Result<(), DriverError>,
+    ) -> Result<()> {
+        let mut pinned = self.take(op, stream, bytes.len())?;
+        let staged = &mut pinned.bytes()[..bytes.len()];
+        staged.copy_from_slice(bytes);
+        let queued = copy(staged).map_err(|error| failure(op, error));
+        pinned.mark(op)?;
+        self.lock().push_back(pinned);
+        queued
+    }
+
+    /// Memory of at least `len` bytes that is no longer read.
+    fn take(&self, op: &str, stream: &Arc<Stream>, len: usize) -> Result<Pinned> {
+        let mut used = self.lock();
+        let free = used.iter().position(|it| it.len >= len && it.is_done());
+        if let Some(found) = free.and_then(|index| used.remove(index)) {
+            return Ok(found);
+        }
+        // A full queue is waited for: who uploads faster than the device copies gains nothing.
+        let oldest = match used.len() >= MAX_STAGED {
+            true => used.pop_front(),
+            false => None,
+        };
+        drop(used);
+        match oldest {
+            Some(oldest) if oldest.len >= len => oldest.wait(op).map(|()| oldest),
+            _ => Pinned::new(op, stream, len),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Pinned>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Pinned memory that read-backs go through, kept for the next.
+#[derive(Default)]
+pub(super) struct ReadBack {
+    kept: Mutex<Option<Pinned>>,
+}
+
 impl ReadBack {
-    /// Waits for the device and reads the words at each of `sources`: address and length. Their
-    /// memory is part of live allocations of this stream.
-    pub fn words(
+    /// Waits for the device and reads the bytes at each of `sources`: address and length. They
+    /// are part of live allocations of this stream.
+    pub fn bytes(
         &self,
         op: &str,
         stream: &Arc<Stream>,
         sources: &[(u64, usize)],
-    ) -> Result<Vec<u32>> {
+    ) -> Result<Vec<u8>> {
         let len = sources.iter().map(|(_, len)| len).sum::<usize>();
         stream.enter(op)?;
-        let mut kept = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        let pinned = match kept.take() {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pinned = match kept.take() {
             Some(pinned) if pinned.len >= len => pinned,
-            _ => Pinned::new(op, stream, len.next_power_of_two())?,
+            _ => Pinned::new(op, stream, len)?,
         };
-        let mut start = 0;
-        for &(address, words) in sources {
-            // SAFETY: `pinned` has `len` words; the ranges do not overlap, and nobody else
-            // reaches them before the device is done, which is waited for below, whatever
-            // happens.
-            let queued = unsafe {
-                let to = std::slice::from_raw_parts_mut(pinned.words.add(start), words);
-                result::memcpy_dtoh_async(to, address, stream.raw())
-            };
-            if let Err(error) = queued {
-                let _ = stream.synchronize(op);
-                return Err(failure(op, error));
-            }
-            start += words;
+        let mut rest = &mut pinned.bytes()[..len];
+        let mut queued = Ok(());
+        for &(address, bytes) in sources {
+            let (part, others) = rest.split_at_mut(bytes);
+            rest = others;
+            // SAFETY: nobody looks at the pinned memory before the device is done, which is
+            // waited for below, whatever happens.
+            let copy = unsafe { result::memcpy_dtoh_async(part, address, stream.raw()) };
+            queued = queued.and(copy.map_err(|error| failure(op, error)));
         }
-        // SAFETY: the event and the stream are alive.
-        let waited = unsafe {
-            result::event::record(pinned.copied, stream.raw())
-                .and_then(|()| result::event::synchronize(pinned.copied))
-        };
-        if let Err(error) = waited {
-            let _ = stream.synchronize(op);
-            return Err(failure(op, error));
-        }
-        // SAFETY: the device has written all `len` words.
-        let read = unsafe { std::slice::from_raw_parts(pinned.words, len) }.to_vec();
+        pinned.mark(op)?;
+        pinned.wait(op)?;
+        queued?;
+        let read = pinned.bytes()[..len].to_vec();
         *kept = Some(pinned);
         Ok(read)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::launch::{Argument, Grid, arguments};
 use super::{CudaDevice, DeviceBuffer};
 use crate::Account;
-use crate::convert::write_f32;
+use crate::convert::{read_f32, write_f32};
 use crate::dtype::DType;
 use crate::error::{Result, bail};
 use crate::shape::Shape;
@@ -227,6 +227,8 @@ pub(crate) fn download(tensor: &Tensor, device: &Arc<CudaDevice>) -> Result<Vec<
         dtype: DType::F32,
     };
     let rows = cuda.gapless_as(OP, tensor, DType::F32)?;
-    let words = device.read(OP, rows.address, tensor.checked_shape().elements())?;
-    Ok(words.into_iter().map(f32::from_bits).collect())
+    let mut values = vec![0.0; tensor.checked_shape().elements()];
+    let bytes = device.read(OP, rows.address, values.len() * 4)?;
+    read_f32(DType::F32, &bytes, &mut values);
+    Ok(values)
 }
