@@ -1,5 +1,7 @@
 //! `batches`: what one forward pass works on.
 
+use std::time::Instant;
+
 use tenon_tensor::{self as rt, Batch, Indices, Patches, SequenceLayout};
 use wasmtime::component::Resource;
 
@@ -11,7 +13,9 @@ type List = wasmtime::Result<Resource<Indices>>;
 
 impl TensorView<'_> {
     fn list(&mut self, batch: &Resource<Batch>, make: impl FnOnce(&Batch) -> Indices) -> List {
+        let started = Instant::now();
         let list = make(self.table.get(batch)?);
+        *self.host_time += started.elapsed();
         self.push_list(list)
     }
 }
@@ -62,7 +66,10 @@ impl HostBatch for TensorView<'_> {
             merge: options.merge,
             leading: options.leading,
         };
-        Ok(match self.table.get(&batch)?.patches(options) {
+        let started = Instant::now();
+        let patches = self.table.get(&batch)?.patches(options);
+        *self.host_time += started.elapsed();
+        Ok(match patches {
             Ok(None) => Ok(None),
             Ok(Some(patches)) => Ok(Some(self.table.push(patches)?)),
             Err(error) => Err(error.into()),

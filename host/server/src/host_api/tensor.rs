@@ -31,16 +31,19 @@ type Handle<T> = Resource<T>;
 type OpResult = wasmtime::Result<Result<Handle<Tensor>, Error>>;
 
 impl TensorView<'_> {
-    /// Runs an operation, and makes a handle of its result. A component is told once that
-    /// it exceeded a quota; if it goes on, it traps.
-    pub(super) fn run(&mut self, op: impl FnOnce() -> rt::Result<Tensor>) -> OpResult {
+    /// Runs an operation on what handles stand for, and makes a handle of its result. A
+    /// component is told once that it exceeded a quota; if it goes on, it traps.
+    pub(super) fn run(
+        &mut self,
+        op: impl FnOnce(&Handles<'_>) -> wasmtime::Result<rt::Result<Tensor>>,
+    ) -> OpResult {
         if *self.condemned {
             wasmtime::bail!("it went on after a quota was exceeded");
         }
         let started = Instant::now();
-        let result = op();
+        let result = op(&Handles(self.table));
         *self.host_time += started.elapsed();
-        match result {
+        match result? {
             Ok(tensor) => Ok(Ok(self.table.push(tensor)?)),
             Err(error) => {
                 *self.condemned |= matches!(error, rt::Error::QuotaExceeded(_));
@@ -57,12 +60,17 @@ impl TensorView<'_> {
         *self.lists_left = left;
         Ok(self.table.push(list)?)
     }
+}
 
-    fn get(&self, handle: &Handle<Tensor>) -> wasmtime::Result<Tensor> {
-        Ok(self.table.get(handle)?.clone())
+/// What the handles of a store stand for.
+pub(super) struct Handles<'a>(&'a ResourceTable);
+
+impl Handles<'_> {
+    fn get<T: Send + 'static>(&self, handle: &Handle<T>) -> wasmtime::Result<&T> {
+        Ok(self.0.get(handle)?)
     }
 
-    fn get_some(&self, handle: Option<&Handle<Tensor>>) -> wasmtime::Result<Option<Tensor>> {
+    fn get_some(&self, handle: Option<&Handle<Tensor>>) -> wasmtime::Result<Option<&Tensor>> {
         handle.map(|handle| self.get(handle)).transpose()
     }
 }
@@ -151,13 +159,13 @@ impl HostPatches for TensorView<'_> {
 
 impl Host for TensorView<'_> {
     fn pixels(&mut self, patches: Handle<Patches>, options: PixelOptions) -> OpResult {
-        let (context, patches) = (self.context, self.table.get(&patches)?.clone());
+        let context = self.context;
         let options = rt::PixelOptions {
             frames: options.frames as usize,
             mean: options.mean.into(),
             deviation: options.deviation.into(),
         };
-        self.run(|| ops::pixels(context, &patches, &options))
+        self.run(|of| Ok(ops::pixels(context, of.get(&patches)?, &options)))
     }
 
     fn embedding(
@@ -166,12 +174,16 @@ impl Host for TensorView<'_> {
         ids: Handle<Indices>,
         residual: Option<Handle<Tensor>>,
     ) -> OpResult {
-        let (context, rows) = (self.context, self.get(&table)?);
-        let (ids, residual) = (
-            self.table.get(&ids)?.clone(),
-            self.get_some(residual.as_ref())?,
-        );
-        self.run(|| ops::embedding(context, &rows, &ids, residual.as_ref()))
+        let context = self.context;
+        self.run(|of| {
+            let residual = of.get_some(residual.as_ref())?;
+            Ok(ops::embedding(
+                context,
+                of.get(&table)?,
+                of.get(&ids)?,
+                residual,
+            ))
+        })
     }
 
     fn linear(
@@ -182,21 +194,16 @@ impl Host for TensorView<'_> {
         activation: Activation,
         residual: Option<Handle<Tensor>>,
     ) -> OpResult {
-        let (context, x, weight) = (self.context, self.get(&x)?, self.get(&weight)?);
-        let (bias, residual) = (
-            self.get_some(bias.as_ref())?,
-            self.get_some(residual.as_ref())?,
-        );
-        self.run(|| {
-            let activation = activation.into();
-            ops::linear(
+        let context = self.context;
+        self.run(|of| {
+            Ok(ops::linear(
                 context,
-                &x,
-                &weight,
-                bias.as_ref(),
-                activation,
-                residual.as_ref(),
-            )
+                of.get(&x)?,
+                of.get(&weight)?,
+                of.get_some(bias.as_ref())?,
+                activation.into(),
+                of.get_some(residual.as_ref())?,
+            ))
         })
     }
 
@@ -208,21 +215,16 @@ impl Host for TensorView<'_> {
         eps: f32,
         residual: Option<Handle<Tensor>>,
     ) -> OpResult {
-        let (context, x) = (self.context, self.get(&x)?);
-        let (weight, bias) = (
-            self.get_some(weight.as_ref())?,
-            self.get_some(bias.as_ref())?,
-        );
-        let residual = self.get_some(residual.as_ref())?;
-        self.run(|| {
-            ops::layer_norm(
+        let context = self.context;
+        self.run(|of| {
+            Ok(ops::layer_norm(
                 context,
-                &x,
-                weight.as_ref(),
-                bias.as_ref(),
+                of.get(&x)?,
+                of.get_some(weight.as_ref())?,
+                of.get_some(bias.as_ref())?,
                 eps,
-                residual.as_ref(),
-            )
+                of.get_some(residual.as_ref())?,
+            ))
         })
     }
 
@@ -233,8 +235,11 @@ impl Host for TensorView<'_> {
         eps: f32,
         weight_offset: f32,
     ) -> OpResult {
-        let (context, x, weight) = (self.context, self.get(&x)?, self.get(&weight)?);
-        self.run(|| ops::rms_norm(context, &x, &weight, eps, weight_offset))
+        let context = self.context;
+        self.run(|of| {
+            let (x, weight) = (of.get(&x)?, of.get(&weight)?);
+            Ok(ops::rms_norm(context, x, weight, eps, weight_offset))
+        })
     }
 
     fn attention(
@@ -244,8 +249,7 @@ impl Host for TensorView<'_> {
         bias: Option<Handle<Tensor>>,
         options: AttentionOptions,
     ) -> OpResult {
-        let (context, layout) = (self.context, self.table.get(&layout)?.clone());
-        let bias = self.get_some(bias.as_ref())?;
+        let context = self.context;
         let options = rt::AttentionOptions {
             heads: options.heads as usize,
             kv_heads: options.kv_heads as usize,
@@ -253,18 +257,16 @@ impl Host for TensorView<'_> {
             causal: options.causal,
             window: options.window.map(|window| window as usize),
         };
-        match input {
-            AttentionInput::Fused(qkv) => {
-                let qkv = self.get(&qkv)?;
-                let input = rt::AttentionInput::Fused(&qkv);
-                self.run(|| ops::attention(context, input, &layout, bias.as_ref(), &options))
-            }
-            AttentionInput::Separate((q, k, v)) => {
-                let (q, k, v) = (self.get(&q)?, self.get(&k)?, self.get(&v)?);
-                let input = rt::AttentionInput::Separate(&q, &k, &v);
-                self.run(|| ops::attention(context, input, &layout, bias.as_ref(), &options))
-            }
-        }
+        self.run(|of| {
+            let input = match &input {
+                AttentionInput::Fused(qkv) => rt::AttentionInput::Fused(of.get(qkv)?),
+                AttentionInput::Separate((q, k, v)) => {
+                    rt::AttentionInput::Separate(of.get(q)?, of.get(k)?, of.get(v)?)
+                }
+            };
+            let (layout, bias) = (of.get(&layout)?, of.get_some(bias.as_ref())?);
+            Ok(ops::attention(context, input, layout, bias, &options))
+        })
     }
 
     fn rotary_table(
@@ -273,8 +275,16 @@ impl Host for TensorView<'_> {
         inverse_frequencies: Vec<f32>,
         factor: f32,
     ) -> OpResult {
-        let (context, positions) = (self.context, self.table.get(&positions)?.clone());
-        self.run(|| ops::rotary_table(context, &positions, &inverse_frequencies, factor))
+        let context = self.context;
+        self.run(|of| {
+            let positions = of.get(&positions)?;
+            Ok(ops::rotary_table(
+                context,
+                positions,
+                &inverse_frequencies,
+                factor,
+            ))
+        })
     }
 
     fn rotary(
@@ -284,52 +294,57 @@ impl Host for TensorView<'_> {
         heads: u32,
         head_dim: u32,
     ) -> OpResult {
-        let (context, x, table) = (self.context, self.get(&x)?, self.get(&table)?);
-        self.run(|| ops::rotary(context, &x, &table, heads as usize, head_dim as usize))
+        let context = self.context;
+        let (heads, head_dim) = (heads as usize, head_dim as usize);
+        self.run(|of| {
+            let (x, table) = (of.get(&x)?, of.get(&table)?);
+            Ok(ops::rotary(context, x, table, heads, head_dim))
+        })
     }
 
     fn activate(&mut self, x: Handle<Tensor>, activation: Activation) -> OpResult {
-        let (context, x) = (self.context, self.get(&x)?);
-        self.run(|| ops::activate(context, &x, activation.into()))
+        let context = self.context;
+        self.run(|of| Ok(ops::activate(context, of.get(&x)?, activation.into())))
     }
 
     fn gated(&mut self, x: Handle<Tensor>, activation: Activation) -> OpResult {
-        let (context, x) = (self.context, self.get(&x)?);
-        self.run(|| ops::gated(context, &x, activation.into()))
+        let context = self.context;
+        self.run(|of| Ok(ops::gated(context, of.get(&x)?, activation.into())))
     }
 
     fn add(&mut self, a: Handle<Tensor>, b: Handle<Tensor>) -> OpResult {
-        let (context, a, b) = (self.context, self.get(&a)?, self.get(&b)?);
-        self.run(|| ops::add(context, &a, &b))
+        let context = self.context;
+        self.run(|of| Ok(ops::add(context, of.get(&a)?, of.get(&b)?)))
     }
 
     fn mul(&mut self, a: Handle<Tensor>, b: Handle<Tensor>) -> OpResult {
-        let (context, a, b) = (self.context, self.get(&a)?, self.get(&b)?);
-        self.run(|| ops::mul(context, &a, &b))
+        let context = self.context;
+        self.run(|of| Ok(ops::mul(context, of.get(&a)?, of.get(&b)?)))
     }
 
     fn scale(&mut self, x: Handle<Tensor>, factor: f32) -> OpResult {
-        let (context, x) = (self.context, self.get(&x)?);
-        self.run(|| ops::scale(context, &x, factor))
+        let context = self.context;
+        self.run(|of| Ok(ops::scale(context, of.get(&x)?, factor)))
     }
 
     fn slice(&mut self, x: Handle<Tensor>, axis: u32, start: u32, length: u32) -> OpResult {
-        let (context, x) = (self.context, self.get(&x)?);
-        self.run(|| ops::slice(context, &x, axis as usize, start as usize, length as usize))
+        let context = self.context;
+        let (axis, start, length) = (axis as usize, start as usize, length as usize);
+        self.run(|of| Ok(ops::slice(context, of.get(&x)?, axis, start, length)))
     }
 
     fn reshape(&mut self, x: Handle<Tensor>, shape: Vec<u32>) -> OpResult {
-        let (context, x) = (self.context, self.get(&x)?);
-        self.run(|| ops::reshape(context, &x, &dimensions(&shape)))
+        let context = self.context;
+        self.run(|of| Ok(ops::reshape(context, of.get(&x)?, &dimensions(&shape))))
     }
 
     fn concat(&mut self, parts: Vec<Handle<Tensor>>, axis: u32) -> OpResult {
         let context = self.context;
-        let parts = parts
-            .iter()
-            .map(|part| self.get(part))
-            .collect::<wasmtime::Result<Vec<_>>>()?;
-        self.run(|| ops::concat(context, &parts.iter().collect::<Vec<_>>(), axis as usize))
+        self.run(|of| {
+            let parts = parts.iter().map(|part| of.get(part));
+            let parts = parts.collect::<wasmtime::Result<Vec<_>>>()?;
+            Ok(ops::concat(context, &parts, axis as usize))
+        })
     }
 
     fn segment_pool(
@@ -338,14 +353,16 @@ impl Host for TensorView<'_> {
         layout: Handle<SequenceLayout>,
         mode: PoolMode,
     ) -> OpResult {
-        let (context, x) = (self.context, self.get(&x)?);
-        let layout = self.table.get(&layout)?.clone();
-        self.run(|| ops::segment_pool(context, &x, &layout, mode.into()))
+        let context = self.context;
+        self.run(|of| {
+            let (x, layout) = (of.get(&x)?, of.get(&layout)?);
+            Ok(ops::segment_pool(context, x, layout, mode.into()))
+        })
     }
 
     fn l2_normalize(&mut self, x: Handle<Tensor>, eps: f32) -> OpResult {
-        let (context, x) = (self.context, self.get(&x)?);
-        self.run(|| ops::l2_normalize(context, &x, eps))
+        let context = self.context;
+        self.run(|of| Ok(ops::l2_normalize(context, of.get(&x)?, eps)))
     }
 }
 

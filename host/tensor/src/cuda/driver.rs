@@ -37,13 +37,17 @@ fn text(error: DriverError) -> String {
     }
 }
 
-/// The error of an operation that the driver refused. All but a lack of memory mean that the
-/// context can no longer be used.
+/// The error of an operation that the driver refused. All but a lack of something, and what the
+/// driver refuses before it begins, mean that the context can no longer be used.
 pub(super) fn failure(op: &str, error: DriverError) -> Error {
+    use sys::CUresult as Code;
     match error.0 {
-        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+        Code::CUDA_ERROR_OUT_OF_MEMORY => {
             Error::Other(format!("{op}: the device has no memory left"))
         }
+        Code::CUDA_ERROR_INVALID_VALUE
+        | Code::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES
+        | Code::CUDA_ERROR_NOT_SUPPORTED => Error::Other(format!("{op}: {}", text(error))),
         _ => Error::DeviceLost(format!("{op}: {}", text(error))),
     }
 }
@@ -93,6 +97,19 @@ impl Stream {
                 result::mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast())
             })
         };
+    }
+
+    /// Gives memory that is free, or will be when everything queued is done, back to the device:
+    /// others may hold what is wanted, and the pool's pieces may be too small. The context is
+    /// current.
+    pub fn give_back_freed_memory(&self, op: &str) -> Result<()> {
+        self.synchronize(op)?;
+        // SAFETY: the device is the driver's.
+        unsafe {
+            device::get_default_mem_pool(self.device)
+                .and_then(|pool| result::mem_pool::trim_to(pool, 0))
+        }
+        .map_err(|error| failure(op, error))
     }
 
     /// Makes the device's context that of the calling thread.

@@ -45,6 +45,13 @@ pub(super) struct Product {
     pub out: Matrix,
 }
 
+impl Product {
+    fn alignments(&self) -> [u32; 4] {
+        let residual = self.residual.unwrap_or(self.out);
+        [&self.weight, &self.x, &residual, &self.out].map(Matrix::alignment)
+    }
+}
+
 /// What an algorithm is chosen for.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
@@ -79,7 +86,8 @@ impl Matmul {
         stream.enter(OP)?;
         Ok(Self {
             workspace: Allocation::new(OP, stream, WORKSPACE_BYTES)?,
-            handle: result::create_handle().map_err(|error| failure(OP, error))?,
+            handle: result::create_handle()
+                .map_err(|error| Error::Unsupported(format!("{OP}: cuBLASLt: {error}")))?,
             stream: stream.clone(),
             algorithms: Mutex::default(),
         })
@@ -89,12 +97,25 @@ impl Matmul {
     pub fn multiply(&self, op: &str, product: &Product) -> Result<()> {
         self.stream.enter(op)?;
         self.multiply_here(product)
-            .map_err(|error| failure(op, error))
+            .map_err(|error| self.failure(op, error))
     }
 
     fn multiply_here(&self, product: &Product) -> std::result::Result<(), CublasError> {
-        let operands = Operands::new(product)?;
-        let algorithm = self.algorithm(product, &operands)?;
+        let operands = Operands::new(product, product.m)?;
+        // What was found for a bucket need not fit all that is in it.
+        self.queue(product, &operands, self.algorithm(product)?)
+            .or_else(|error| match is_refusal(error) {
+                true => self.queue(product, &operands, self.find(product, &operands)?),
+                false => Err(error),
+            })
+    }
+
+    fn queue(
+        &self,
+        product: &Product,
+        operands: &Operands,
+        algorithm: sys::cublasLtMatmulAlgo_t,
+    ) -> std::result::Result<(), CublasError> {
         let (alpha, beta) = (
             1.0_f32,
             if product.residual.is_some() {
@@ -130,13 +151,11 @@ impl Matmul {
         }
     }
 
+    /// The algorithm for the bucket of a product: the same whichever of the bucket came first.
     fn algorithm(
         &self,
         product: &Product,
-        operands: &Operands,
     ) -> std::result::Result<sys::cublasLtMatmulAlgo_t, CublasError> {
-        let residual = product.residual.unwrap_or(product.out);
-        let matrices = [&product.weight, &product.x, &residual, &product.out];
         let key = Key {
             m: product.m.next_power_of_two(),
             n: product.n,
@@ -144,7 +163,7 @@ impl Matmul {
             dtype: product.x.dtype,
             out_dtype: product.out.dtype,
             residual: product.residual.is_some(),
-            alignments: matrices.map(Matrix::alignment),
+            alignments: product.alignments(),
         };
         let mut algorithms = self
             .algorithms
@@ -153,7 +172,18 @@ impl Matmul {
         if let Some(algorithm) = algorithms.get(&key) {
             return Ok(*algorithm);
         }
-        let preference = Preference::new(self.workspace.bytes(), key.alignments)?;
+        let algorithm = self.find(product, &Operands::new(product, key.m)?)?;
+        algorithms.insert(key, algorithm);
+        Ok(algorithm)
+    }
+
+    /// The algorithm that the library holds to be the fastest.
+    fn find(
+        &self,
+        product: &Product,
+        operands: &Operands,
+    ) -> std::result::Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+        let preference = Preference::new(self.workspace.bytes(), product.alignments())?;
         // SAFETY: all are alive.
         let found = unsafe {
             result::get_matmul_algo_heuristic(
@@ -166,8 +196,19 @@ impl Matmul {
                 preference.0,
             )
         }?;
-        algorithms.insert(key, found.algo);
         Ok(found.algo)
+    }
+
+    /// The library's error of a product. Where it does not say that the device is in order, that
+    /// is asked.
+    fn failure(&self, op: &str, error: CublasError) -> Error {
+        if is_refusal(error) {
+            return Error::Unsupported(format!("{op}: cuBLASLt: {error}"));
+        }
+        match self.stream.synchronize(op) {
+            Ok(()) => Error::Other(format!("{op}: cuBLASLt: {error}")),
+            Err(lost) => lost,
+        }
     }
 }
 
@@ -180,18 +221,15 @@ impl Drop for Matmul {
     }
 }
 
-/// The library's error of a product.
-fn failure(op: &str, error: CublasError) -> Error {
+/// Whether the library has no such product, or not with the algorithm that was asked for.
+fn is_refusal(error: CublasError) -> bool {
     use sys::cublasStatus_t as Status;
-    match error.0 {
-        Status::CUBLAS_STATUS_NOT_SUPPORTED | Status::CUBLAS_STATUS_INVALID_VALUE => {
-            Error::Unsupported(format!("{op}: cuBLASLt: {error}"))
-        }
-        Status::CUBLAS_STATUS_ALLOC_FAILED => {
-            Error::Other(format!("{op}: cuBLASLt has no memory left"))
-        }
-        _ => Error::DeviceLost(format!("{op}: cuBLASLt: {error}")),
-    }
+    matches!(
+        error.0,
+        Status::CUBLAS_STATUS_NOT_SUPPORTED
+            | Status::CUBLAS_STATUS_INVALID_VALUE
+            | Status::CUBLAS_STATUS_ARCH_MISMATCH
+    )
 }
 
 /// What the library is told of a product. It counts columns first: rows of `stride` elements
@@ -205,8 +243,9 @@ struct Operands {
 }
 
 impl Operands {
-    fn new(product: &Product) -> std::result::Result<Self, CublasError> {
-        let &Product { m, n, k, .. } = product;
+    /// As if `product` had `m` rows.
+    fn new(product: &Product, m: u64) -> std::result::Result<Self, CublasError> {
+        let &Product { n, k, .. } = product;
         let residual = product.residual.unwrap_or(product.out);
         Ok(Self {
             description: Description::new()?,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{CUdeviceptr, CUevent, CUevent_flags};
+use cudarc::driver::sys::{CUdeviceptr, CUevent, CUevent_flags, CUresult};
 
 use super::CudaDevice;
 use super::driver::{Stream, failure};
@@ -28,11 +28,17 @@ pub(super) struct Allocation {
 
 impl Allocation {
     /// Memory with arbitrary contents, aligned to 256 bytes. The stream's context is current.
+    /// Where there is none left, it waits for what is still to be freed.
     pub fn new(op: &str, stream: &Arc<Stream>, bytes: usize) -> Result<Self> {
         // SAFETY: the stream lives as long as the allocation. Nothing reads the memory but
         // operations that are queued in this stream, and each is queued after one that wrote
         // all of it.
-        let address = unsafe { result::malloc_async(stream.raw(), bytes.max(1)) };
+        let allocate = || unsafe { result::malloc_async(stream.raw(), bytes.max(1)) };
+        let mut address = allocate();
+        if let Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) = address {
+            stream.give_back_freed_memory(op)?;
+            address = allocate();
+        }
         let address = address.map_err(|error| match failure(op, error) {
             Error::Other(text) => Error::Other(format!("{text}, {bytes} bytes were wanted")),
             lost => lost,

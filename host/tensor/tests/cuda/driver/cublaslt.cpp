@@ -55,7 +55,8 @@ struct Algorithm {
     uint64_t magic;
     uint64_t workspace;
     uint32_t alignments[4];
-    uint64_t unused[4];
+    uint64_t columns;
+    uint64_t unused[3];
 };
 constexpr uint64_t MAGIC = 0x656d756c61746564;
 static_assert(sizeof(Algorithm) == 64, "cublasLtMatmulAlgo_t");
@@ -208,7 +209,7 @@ EXPORT cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
     }
     *found = 0;
     if (!supported(*desc, *a, *b, *c, *d)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    Algorithm algorithm = {MAGIC, std::min(preference->max_workspace, WORKSPACE_BYTES), {}, {}};
+    Algorithm algorithm = {MAGIC, std::min(preference->max_workspace, WORKSPACE_BYTES), {}, d->columns, {}};
     const MatrixLayout* layouts[4] = {a, b, c, d};
     for (int i = 0; i < 4; i++) {
         if (preference->alignments[i] < size_of(layouts[i]->type)) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -271,6 +272,11 @@ EXPORT cublasStatus_t cublasLtMatmul(Library* library, const MatmulDesc* desc, c
     for (int i = 0; i < 4; i++) {
         size_t needed = algorithm ? algorithm->alignments[i] : size_of(layouts[i]->type);
         if (!aligned(pointers[i], needed)) return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    // An algorithm need not do what it was not chosen for.
+    uint64_t columns = d_layout->columns;
+    if (algorithm && columns != algorithm->columns && columns % 3 == 1) {
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     size_t used = algorithm ? algorithm->workspace : 0;
     bool known = !algorithm || algorithm->magic == MAGIC;
