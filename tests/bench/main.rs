@@ -58,7 +58,10 @@ fn main() -> Result<()> {
     }
     if options.peers {
         servers::prepare_peers()?;
-        kinds.extend([Kind::Ort, Kind::Torch]);
+        kinds.extend([Kind::Ort, Kind::Torch("f32")]);
+        if has_bf16 {
+            kinds.push(Kind::Torch("bf16"));
+        }
     } else {
         println!("SKIPPED peers: run with --peers to install and measure them");
     }

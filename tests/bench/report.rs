@@ -38,32 +38,45 @@ pub fn row(cell: &Cell) {
     );
 }
 
-/// This server against the best peer of each load: throughput and median latency.
+/// This server against the best peer of each load: throughput and median latency. In bf16 it is
+/// held against the peers in f32, which is what most people run, and against those in bf16.
 pub fn ratios(cells: &[Cell]) {
-    let is_peer = |cell: &&Cell| !matches!(cell.kind, Kind::Tenon(_));
-    if !cells.iter().any(|cell| is_peer(&cell)) {
+    let (own, peers): (Vec<&Cell>, Vec<&Cell>) = cells
+        .iter()
+        .partition(|cell| matches!(cell.kind, Kind::Tenon(_)));
+    if peers.is_empty() {
         return;
     }
     println!("\nagainst the best peer of each load (texts/s: more is better; p50: less is)");
-    for own in cells.iter().filter(|cell| !is_peer(cell)) {
-        let same = |cell: &&Cell| cell.workload == own.workload && cell.clients == own.clients;
-        let peers: Vec<&Cell> = cells.iter().filter(is_peer).filter(same).collect();
-        let most = peers
-            .iter()
-            .map(|cell| cell.seen.texts_per_s())
-            .fold(0.0, f64::max);
-        let least = peers
-            .iter()
-            .map(|cell| cell.seen.percentile_ms(0.5))
-            .fold(f64::INFINITY, f64::min);
-        println!(
-            "{:<16} {:<16} {:>7} {:>7.2}x texts/s {:>7.2}x p50",
-            own.kind.to_string(),
-            own.workload,
-            own.clients,
-            own.seen.texts_per_s() / most,
-            own.seen.percentile_ms(0.5) / least,
-        );
+    for dtype in ["f32", "bf16"] {
+        for own in &own {
+            let same = |cell: &&&Cell| {
+                let load = cell.workload == own.workload && cell.clients == own.clients;
+                load && cell.kind.dtype() == dtype
+            };
+            let peers: Vec<_> = peers.iter().filter(same).collect();
+            let wider = own.kind.dtype() == "f32" && dtype == "bf16";
+            if peers.is_empty() || wider {
+                continue;
+            }
+            let most = peers
+                .iter()
+                .map(|cell| cell.seen.texts_per_s())
+                .fold(0.0, f64::max);
+            let least = peers
+                .iter()
+                .map(|cell| cell.seen.percentile_ms(0.5))
+                .fold(f64::INFINITY, f64::min);
+            println!(
+                "{:<11} to {:<5} {:<16} {:>7} {:>7.2}x texts/s {:>7.2}x p50",
+                own.kind.to_string(),
+                dtype,
+                own.workload,
+                own.clients,
+                own.seen.texts_per_s() / most,
+                own.seen.percentile_ms(0.5) / least,
+            );
+        }
     }
 }
 
@@ -73,7 +86,7 @@ pub fn long_batches(cells: &[Cell], f32_peak_gflops: f64) {
     for cell in cells {
         let gflops = cell.seen.tokens_per_s() * FLOP_PER_TOKEN_OF_LONG / 1e9;
         // `vdpbf16ps` does two multiply-adds where an FMA does one.
-        let times = if cell.kind == Kind::Tenon("bf16") {
+        let times = if cell.kind.dtype() == "bf16" {
             2.0
         } else {
             1.0

@@ -19,8 +19,18 @@ pub enum Kind {
     Tenon(&'static str),
     /// ONNX Runtime behind peers/server.py.
     Ort,
-    /// sentence-transformers on torch behind peers/server.py.
-    Torch,
+    /// sentence-transformers on torch behind peers/server.py, in a dtype.
+    Torch(&'static str),
+}
+
+impl Kind {
+    /// The dtype of its products.
+    pub fn dtype(self) -> &'static str {
+        match self {
+            Self::Tenon(dtype) | Self::Torch(dtype) => dtype,
+            Self::Ort => "f32",
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -28,7 +38,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Tenon(dtype) => write!(f, "tenon {dtype}"),
             Self::Ort => f.write_str("onnxruntime f32"),
-            Self::Torch => f.write_str("torch f32"),
+            Self::Torch(dtype) => write!(f, "torch {dtype}"),
         }
     }
 }
@@ -58,8 +68,9 @@ impl Running {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let (name, model) = match kind {
-            Kind::Ort => ("ort", peer_model()),
-            _ => ("torch", default_model().to_owned()),
+            Kind::Torch("bf16") => ("torch-bf16", default_model().to_owned()),
+            Kind::Torch(_) => ("torch", default_model().to_owned()),
+            _ => ("ort", peer_model()),
         };
         let child = Command::new(peer_python()?)
             .arg(root().join("tests/bench/peers/server.py"))

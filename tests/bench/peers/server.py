@@ -1,6 +1,6 @@
 """A small, fair server of a peer: ONNX Runtime or sentence-transformers behind the OpenAI API.
 
-    python server.py ort|torch MODEL PORT THREADS
+    python server.py ort|torch|torch-bf16 MODEL PORT THREADS
 
 The protocol layer is as thin as Python's can be (uvicorn with httptools and uvloop, a bare ASGI
 application, the Rust tokenizer), and requests are batched dynamically: whatever waits, up to 32
@@ -44,13 +44,17 @@ class Ort:
 class Torch:
     """sentence-transformers' own modules on torch."""
 
+    dtype = "float32"
+
     def __init__(self, directory, threads):
         import torch
         from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(threads)
         self.torch = torch
-        self.model = SentenceTransformer(directory, device="cpu").eval()
+        self.model = SentenceTransformer(
+            directory, device="cpu", model_kwargs={"dtype": self.dtype}
+        ).eval()
 
     def run(self, ids, mask):
         """Vectors of a padded batch."""
@@ -60,7 +64,13 @@ class Torch:
                 "input_ids": torch.from_numpy(ids),
                 "attention_mask": torch.from_numpy(mask),
             }
-            return self.model(features)["sentence_embedding"].numpy()
+            return self.model(features)["sentence_embedding"].float().numpy()
+
+
+class TorchBf16(Torch):
+    """The same, with weights and hidden states in bfloat16."""
+
+    dtype = "bfloat16"
 
 
 class Server:
@@ -143,7 +153,7 @@ class Server:
 async def main():
     """Loads the model and serves it until killed."""
     kind, directory, port, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    backend = {"ort": Ort, "torch": Torch}[kind](directory, threads)
+    backend = {"ort": Ort, "torch": Torch, "torch-bf16": TorchBf16}[kind](directory, threads)
     tokenizer = Tokenizer.from_file(str(Path(directory) / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(LIMIT)
