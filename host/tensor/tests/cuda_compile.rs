@@ -68,6 +68,8 @@ const GATES: &[Gate] = &[
     gate("gated_", 48, "5 blocks of 256: the functions take some"),
     gate("finish_", 48, "as gated"),
     gate("cast_", 40, "as add"),
+    gate("fill_", 40, "as add"),
+    gate("compare_words", 40, "as add"),
     gate("copy_", 40, "as add"),
     gate("rotary_", 48, "5 blocks of 256: four operands at a time"),
     Gate {

@@ -36,7 +36,8 @@ pub(super) const KERNELS: &[Source] = sources![
     "norm.cu",
     "pixels.cu",
     "pooling.cu",
-    "rotary.cu"
+    "rotary.cu",
+    "tuning.cu"
 ];
 
 /// What they include.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::compile::{KERNELS, with_code};
+use super::cublas::Product;
 use super::driver::{Stream, device_count};
 use super::launch::Kernels;
 use super::matmul::Matmul;
@@ -83,8 +84,9 @@ impl CudaDevice {
         &self.kernels
     }
 
-    pub(super) fn matmul(&self) -> &Matmul {
-        &self.matmul
+    /// Queues a matrix product.
+    pub(super) fn multiply(&self, op: &str, product: &Product) -> Result<()> {
+        self.matmul.multiply(op, self, product)
     }
 
     /// What uploads go through.

@@ -1,8 +1,8 @@
 //! Linear layers.
 
+use super::cublas::{Matrix, Product};
 use super::elementwise::number_of;
 use super::launch::arguments;
-use super::matmul::{Matrix, Product};
 use super::operand::{OnCuda, Rows, on_device};
 use crate::error::Result;
 use crate::ops::Activation;
@@ -38,9 +38,11 @@ impl OnCuda<'_> {
             .transpose()?;
         let out = on_device(self.allocate(OP, dtype, &shape)?, shape);
         let out_rows = self.rows(OP, &out)?;
-        // What nothing comes between is added by the product.
-        let plain = bias.is_none() && activation == Activation::Identity;
-        self.device.matmul().multiply(
+        // A bias and a residual that no activation comes between are added by the product.
+        let plain = activation == Activation::Identity;
+        let added = bias.filter(|_| plain);
+        let added = added.map(|bias| self.vector(OP, bias, dtype)).transpose()?;
+        self.device.multiply(
             OP,
             &Product {
                 m: x.rows as u64,
@@ -48,6 +50,7 @@ impl OnCuda<'_> {
                 k: x.width as u64,
                 x: matrix(&x),
                 weight: matrix(&weight),
+                bias: added.as_ref().map(|rows| rows.address),
                 residual: residual.as_ref().filter(|_| plain).map(matrix),
                 out: matrix(&out_rows),
             },

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{CUdeviceptr, CUevent, CUevent_flags, CUresult};
@@ -53,10 +53,15 @@ impl Allocation {
     /// As [`Allocation::new`], but zeros.
     pub fn zeros(op: &str, stream: &Arc<Stream>, bytes: usize) -> Result<Self> {
         let allocation = Self::new(op, stream, bytes)?;
-        // SAFETY: the memory has so many bytes and is this stream's.
-        unsafe { result::memset_d8_async(allocation.address, 0, bytes, stream.raw()) }
-            .map_err(|error| failure(op, error))?;
+        allocation.clear(op)?;
         Ok(allocation)
+    }
+
+    /// Overwrites it with zeros. The stream's context is current.
+    pub fn clear(&self, op: &str) -> Result<()> {
+        // SAFETY: the memory has so many bytes and is this stream's.
+        unsafe { result::memset_d8_async(self.address, 0, self.bytes, self.stream.raw()) }
+            .map_err(|error| failure(op, error))
     }
 
     /// Where it is on the device.
@@ -100,6 +105,8 @@ pub(crate) struct DeviceBuffer {
     dtype: DType,
     device: Arc<CudaDevice>,
     account: Option<Arc<Account>>,
+    /// The same elements in 16 bits, where products have asked for that.
+    rounded: OnceLock<Arc<DeviceBuffer>>,
 }
 
 impl DeviceBuffer {
@@ -126,7 +133,28 @@ impl DeviceBuffer {
             dtype,
             device: device.clone(),
             account: account.cloned(),
+            rounded: OnceLock::new(),
         })
+    }
+
+    /// How many elements there are.
+    pub(super) fn elements(&self) -> usize {
+        self.memory.bytes() / self.dtype.size()
+    }
+
+    /// Whether it is a weight's: it stays, and no component pays for it.
+    pub(super) fn is_weight(&self) -> bool {
+        self.account.is_none()
+    }
+
+    /// Keeps the elements in another type, unless that was done before.
+    pub(super) fn keep_rounded(&self, rounded: Arc<DeviceBuffer>) {
+        let _ = self.rounded.set(rounded);
+    }
+
+    /// What was kept.
+    pub(super) fn rounded(&self) -> Option<&Arc<DeviceBuffer>> {
+        self.rounded.get()
     }
 
     /// Copies stored elements to byte `offset`.

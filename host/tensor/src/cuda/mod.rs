@@ -2,11 +2,12 @@
 //! queued in one stream of a device, one file a family. Nothing here waits for the device but
 //! [`download`].
 //!
-//! `unsafe` is in the files that call the driver and its libraries: `compile`, `driver`,
-//! `launch`, `matmul` and `memory`.
+//! `unsafe` is in the files that call the driver and its libraries: `compile`, `cublas`, `driver`,
+//! `launch` and `memory`.
 
 mod attention;
 mod compile;
+mod cublas;
 mod device;
 mod driver;
 mod elementwise;
@@ -23,6 +24,7 @@ mod pixels;
 mod pooling;
 mod rotary;
 mod sequence;
+mod tuning;
 
 pub(crate) use device::CudaDevice;
 pub(crate) use driver::device_count;

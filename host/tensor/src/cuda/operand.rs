@@ -28,7 +28,7 @@ pub(crate) struct OnCuda<'a> {
 /// Rows of the last dimension as kernels read them.
 pub(super) struct Rows {
     /// Lives until the kernels that read it are queued.
-    _buffer: Arc<DeviceBuffer>,
+    buffer: Arc<DeviceBuffer>,
     pub address: u64,
     pub dtype: DType,
     /// Elements from one row to the next.
@@ -105,7 +105,7 @@ impl OnCuda<'_> {
             );
         };
         Ok(Rows {
-            _buffer: buffer,
+            buffer,
             address,
             dtype,
             stride: stride as i64,
@@ -162,6 +162,27 @@ impl OnCuda<'_> {
     ) -> Result<Optional> {
         let rows = tensor.map(|tensor| self.rows_as(op, tensor, dtype));
         Ok(Optional(rows.transpose()?))
+    }
+
+    /// A vector as products add it: without gaps, in `dtype`. Of a weight it is rounded once.
+    pub(super) fn vector(&self, op: &str, tensor: &Tensor, dtype: DType) -> Result<Rows> {
+        let buffer = self.buffer(op, tensor)?;
+        let whole =
+            tensor.is_contiguous() && tensor.checked_shape().elements() == buffer.elements();
+        if buffer.dtype() == dtype || !buffer.is_weight() || !whole {
+            return self.gapless_as(op, tensor, dtype);
+        }
+        if let Some(rounded) = buffer.rounded().filter(|it| it.dtype() == dtype) {
+            let shape = *tensor.checked_shape();
+            return self.rows(op, &Tensor::new(Storage::Cuda(rounded.clone()), shape));
+        }
+        let weights = Self {
+            account: None,
+            ..*self
+        };
+        let rows = weights.rows_as(op, tensor, dtype)?;
+        buffer.keep_rounded(rows.buffer.clone());
+        Ok(rows)
     }
 
     /// Launches a kernel with a thread for each chunk of `of`'s rows.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::matmul::{Matrix, Product};
+use super::cublas::{Matrix, Product};
 use super::{CudaDevice, DeviceBuffer};
 use crate::convert::write_f32;
 use crate::dtype::DType;
@@ -40,12 +40,13 @@ pub(crate) fn product_flops(device: &Arc<CudaDevice>, dtype: DType) -> Result<f6
         k: side,
         x: of(&x),
         weight: of(&weight),
+        bias: None,
         residual: None,
         out: of(&out),
     };
     let run = || {
         for _ in 0..PRODUCTS {
-            device.matmul().multiply(OP, &product)?;
+            device.multiply(OP, &product)?;
         }
         device.stream().synchronize(OP)
     };

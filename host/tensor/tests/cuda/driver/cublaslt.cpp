@@ -1,8 +1,12 @@
 // cuBLASLt's matrix products as far as they are documented: columns first, sums in f32.
 //
 // What is refused is what the library's table of supported types does not have; algorithms ask
-// for the alignment that was promised when they were looked for, and for their workspace.
+// for the alignment that was promised when they were looked for, and for their workspace. With
+// EMULATED_CUBLASLT_ORDERS=2 there are two algorithms that round otherwise, and which of them is
+// held to be the faster depends on the number of columns, as the library's guesses do.
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <initializer_list>
 
 #include "cuda.h"
@@ -56,7 +60,8 @@ struct Algorithm {
     uint64_t workspace;
     uint32_t alignments[4];
     uint64_t columns;
-    uint64_t unused[3];
+    uint64_t backwards;
+    uint64_t unused[2];
 };
 constexpr uint64_t MAGIC = 0x656d756c61746564;
 static_assert(sizeof(Algorithm) == 64, "cublasLtMatmulAlgo_t");
@@ -209,14 +214,19 @@ EXPORT cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
     }
     *found = 0;
     if (!supported(*desc, *a, *b, *c, *d)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    Algorithm algorithm = {MAGIC, std::min(preference->max_workspace, WORKSPACE_BYTES), {}, d->columns, {}};
+    Algorithm algorithm = {MAGIC, std::min(preference->max_workspace, WORKSPACE_BYTES), {}, d->columns, 0, {}};
     const MatrixLayout* layouts[4] = {a, b, c, d};
     for (int i = 0; i < 4; i++) {
         if (preference->alignments[i] < size_of(layouts[i]->type)) return CUBLAS_STATUS_NOT_SUPPORTED;
         algorithm.alignments[i] = preference->alignments[i];
     }
-    results[0] = {algorithm, algorithm.workspace, CUBLAS_STATUS_SUCCESS, 1.0f, {}};
-    *found = 1;
+    const char* orders = getenv("EMULATED_CUBLASLT_ORDERS");
+    *found = orders && strcmp(orders, "2") == 0 ? std::min(wanted, 2) : 1;
+    constexpr uint64_t FEW_COLUMNS = 64;
+    for (int i = 0; i < *found; i++) {
+        algorithm.backwards = *found == 2 && (d->columns <= FEW_COLUMNS) == (i == 0);
+        results[i] = {algorithm, algorithm.workspace, CUBLAS_STATUS_SUCCESS, 1.0f, {}};
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -294,7 +304,8 @@ EXPORT cublasStatus_t cublasLtMatmul(Library* library, const MatmulDesc* desc, c
                        transposed(desc->transb),
                        *alpha,
                        *beta,
-                       biased ? desc->bias : nullptr};
+                       biased ? desc->bias : nullptr,
+                       algorithm && algorithm->backwards};
     CUresult queued = emulated_enqueue(
         stream, "cublasLtMatmul", [](void* work) { static_cast<Queued*>(work)->run(); },
         new Queued{product, workspace, used}, [](void* work) { delete static_cast<Queued*>(work); });

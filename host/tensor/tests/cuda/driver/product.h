@@ -21,6 +21,8 @@ struct Product {
     bool a_transposed, b_transposed;
     float alpha, beta;
     const void* bias;
+    // Whether products are added from the last to the first: rounded otherwise.
+    bool backwards;
 };
 
 inline float load(const void* data, int type, int64_t index) {
@@ -64,8 +66,8 @@ inline std::vector<float> packed(const Matrix& from, bool side_by_side, int64_t 
     return to;
 }
 
-// Every element is the sum of its products in the order of k, wherever it is and whatever else
-// is computed.
+// Every element is the sum of its products in the order of k, or against it, wherever it is and
+// whatever else is computed.
 inline void multiply(const Product& product) {
     const Matrix &a = product.a, &d = product.d;
     int64_t k = product.a_transposed ? a.rows : a.columns;
@@ -75,7 +77,9 @@ inline void multiply(const Product& product) {
         for (int64_t row = 0; row < d.rows; row += TILE_ROWS) {
             Rows sums[TILE_COLUMNS] = {};
             const float *x = &left[size_t(row * k)], *y = &right[size_t(column * k)];
-            for (int64_t i = 0; i < k; i++, x += TILE_ROWS, y += TILE_COLUMNS) {
+            int64_t step = product.backwards ? -1 : 1;
+            if (product.backwards) x += (k - 1) * TILE_ROWS, y += (k - 1) * TILE_COLUMNS;
+            for (int64_t i = 0; i < k; i++, x += step * TILE_ROWS, y += step * TILE_COLUMNS) {
                 Rows rows;
                 memcpy(&rows, x, sizeof rows);
                 for (int j = 0; j < TILE_COLUMNS; j++) sums[j] += rows * y[j];
