@@ -86,6 +86,36 @@ fn vectors_of_images_in_bf16_point_where_the_references_do() {
     }
 }
 
+#[test]
+fn short_batches_that_come_again_are_recorded_and_their_vectors_stay_the_same_to_the_bit() {
+    let families: Vec<Family> = families::all()
+        .into_iter()
+        .filter(|family| ["bert", "mpnet", "qwen3"].contains(&family.name.as_str()))
+        .collect();
+    let log = [("TENON_LOG", OsStr::new("info,tenon=debug"))];
+    let Some(server) = start_in(&families, "f32", &log) else {
+        return;
+    };
+    for family in &families {
+        let texts = ["a tenon", "a mortise joins it", "two planks of oak"];
+        let first = server.embed(&family.name, json!(texts));
+        for _ in 0..3 {
+            assert!(
+                server.embed(&family.name, json!(texts)) == first,
+                "{}",
+                family.name
+            );
+            for (text, vector) in texts.iter().zip(&first) {
+                let alone = server.embed(&family.name, json!([text]));
+                assert!(alone[0] == *vector, "{}: {text}", family.name);
+            }
+        }
+        let recorded = format!("a pass is recorded bundle={}", family.name);
+        let log = server.log();
+        assert!(log.contains(&recorded), "{recorded}: {log}");
+    }
+}
+
 /// Kernels of the first batch, which a model is loaded with, and of some requests.
 const LAUNCHES: &str = "150";
 const MOST_REQUESTS: usize = 100;

@@ -15,6 +15,20 @@ pub enum Axis {
     Column,
 }
 
+/// An index list that is made of a batch: which, so that it can be made of another batch too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BatchList {
+    TokenIds,
+    TokenTypeIds,
+    PositionIds(u32),
+    PositionIdsSkipping(u32),
+    PositionIdsAlong(Axis),
+    FirstRowsOf(u32),
+    FirstRowsOfLargest,
+    RowsWithImages,
+    SequencesWithImages,
+}
+
 /// Sequences packed one after the other without padding. Its index lists are right by
 /// construction: every list has one entry a token, or one a sequence where it says so.
 pub struct Batch {
@@ -99,25 +113,49 @@ impl Batch {
         &self.layout
     }
 
+    /// The same, but that the longest sequence may have up to `max_rows` rows, for those who ask:
+    /// what is computed then serves longer sequences too.
+    pub fn with_max_rows(mut self, max_rows: usize) -> Self {
+        self.layout = self.layout.with_max_rows(max_rows);
+        self
+    }
+
+    /// Whether there are images among the tokens.
+    pub(crate) fn has_images(&self) -> bool {
+        !self.images.is_empty()
+    }
+
+    /// The list of this batch.
+    pub(crate) fn list(&self, list: BatchList) -> Indices {
+        match list {
+            BatchList::TokenIds => self.token_ids(),
+            BatchList::TokenTypeIds => self.token_type_ids(),
+            BatchList::PositionIds(offset) => self.position_ids(offset),
+            BatchList::PositionIdsSkipping(pad_id) => self.position_ids_skipping(pad_id),
+            BatchList::PositionIdsAlong(axis) => self.position_ids_along(axis),
+            BatchList::FirstRowsOf(id) => self.first_rows_of(id),
+            BatchList::FirstRowsOfLargest => self.first_rows_of_largest(),
+            BatchList::RowsWithImages => self.rows_with_images(),
+            BatchList::SequencesWithImages => self.sequences_with_images(),
+        }
+    }
+
     /// Token ids, all sequences after each other.
     pub fn token_ids(&self) -> Indices {
-        Indices::new(self.token_ids.clone())
+        Indices::of_batch(self.token_ids.clone(), BatchList::TokenIds)
     }
 
     /// 0 for every token: single-segment inputs.
     pub fn token_type_ids(&self) -> Indices {
-        Indices::new(vec![0; self.token_ids.len()])
+        Indices::of_batch(vec![0; self.token_ids.len()], BatchList::TokenTypeIds)
     }
 
     /// 0, 1, 2, ... in each sequence, plus `offset`.
     pub fn position_ids(&self, offset: u32) -> Indices {
         let lengths = self.sequences().map(|tokens| tokens.len() as u32);
         let positions = lengths.flat_map(|length| 0..length);
-        Indices::new(
-            positions
-                .map(|index| index.saturating_add(offset))
-                .collect(),
-        )
+        let positions = positions.map(|index| index.saturating_add(offset));
+        Indices::of_batch(positions.collect(), BatchList::PositionIds(offset))
     }
 
     /// As fairseq counts: `pad_id` keeps position `pad_id`; every other token has
@@ -134,7 +172,7 @@ impl Batch {
                 last
             }));
         }
-        Indices::new(positions)
+        Indices::of_batch(positions, BatchList::PositionIdsSkipping(pad_id))
     }
 
     /// As Qwen2-VL counts (M-RoPE): text goes on by 1 along every axis; the placeholders of
@@ -163,20 +201,21 @@ impl Batch {
                 next += image.rows.max(image.columns);
             }
         }
-        Indices::new(positions)
+        Indices::of_batch(positions, BatchList::PositionIdsAlong(axis))
     }
 
     /// One entry a sequence: the row of its first token `id`, or its first row.
     pub fn first_rows_of(&self, id: u32) -> Indices {
-        self.first_rows(|_| id)
+        self.first_rows(BatchList::FirstRowsOf(id), |_| id)
     }
 
     /// One entry a sequence: the row of the first of its largest token ids.
     pub fn first_rows_of_largest(&self) -> Indices {
-        self.first_rows(|tokens| tokens.iter().copied().max().unwrap_or(0))
+        let largest = |tokens: &[u32]| tokens.iter().copied().max().unwrap_or(0);
+        self.first_rows(BatchList::FirstRowsOfLargest, largest)
     }
 
-    fn first_rows(&self, wanted: impl Fn(&[u32]) -> u32) -> Indices {
+    fn first_rows(&self, list: BatchList, wanted: impl Fn(&[u32]) -> u32) -> Indices {
         let rows = self
             .sequences()
             .zip(&self.cu_seqlens)
@@ -185,7 +224,7 @@ impl Batch {
                 let at = tokens.iter().position(|&token| token == wanted);
                 start + at.unwrap_or(0) as u32
             });
-        Indices::new(rows.collect())
+        Indices::of_batch(rows.collect(), list)
     }
 
     /// The images of all sequences cut into patches; none where there is no image.
@@ -212,7 +251,7 @@ impl Batch {
                 next += 1;
             }
         }
-        Indices::new(rows)
+        Indices::of_batch(rows, BatchList::RowsWithImages)
     }
 
     /// One entry a sequence: its own number, but the number of sequences + j where it has
@@ -223,7 +262,7 @@ impl Batch {
         for (image, row) in self.images.iter().zip(sequences..) {
             rows[self.sequence_of(image.start)] = row;
         }
-        Indices::new(rows)
+        Indices::of_batch(rows, BatchList::SequencesWithImages)
     }
 }
 

@@ -36,6 +36,7 @@ impl Context {
                 device,
                 account: Some(account),
                 dtype: self.dtype,
+                recorder: self.device.recorder(),
             }),
         }
     }

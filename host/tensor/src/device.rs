@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::batch::Batch;
 use crate::cpu::{CpuDevice, Level, f32_flops};
-use crate::cuda::{self, CudaDevice, product_flops};
+use crate::cuda::{self, CudaDevice, Recorder, Recording, product_flops};
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Result, bail};
 
 /// The closed set of backends.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ pub(crate) enum Backend {
 #[derive(Clone)]
 pub struct Device {
     backend: Backend,
+    /// What records its operations; none where they are done.
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl Device {
@@ -37,7 +40,10 @@ impl Device {
     /// As [`Device::cpu`]; [`crate::Error::Unsupported`] where the processor lacks `level`.
     pub fn cpu_with_level(threads: usize, level: Level) -> Result<Self> {
         let backend = Backend::Cpu(Arc::new(CpuDevice::new(threads, level)?));
-        Ok(Self { backend })
+        Ok(Self {
+            backend,
+            recorder: None,
+        })
     }
 
     /// How many CUDA devices there are.
@@ -58,7 +64,10 @@ impl Device {
     /// be compiled; [`crate::Error::DeviceLost`].
     pub fn cuda(ordinal: usize, cache: Option<&Path>) -> Result<Self> {
         let backend = Backend::Cuda(Arc::new(CudaDevice::open(ordinal, cache)?));
-        Ok(Self { backend })
+        Ok(Self {
+            backend,
+            recorder: None,
+        })
     }
 
     /// What the device is, e.g. `cpu (avx2)` or `cuda:0 (NVIDIA H100)`.
@@ -117,6 +126,36 @@ impl Device {
             Backend::Cpu(cpu) => Ok(f32_flops(cpu)),
             Backend::Cuda(cuda) => product_flops(cuda, dtype),
         }
+    }
+
+    /// Whether forward passes can be recorded, to run again at less cost to the host.
+    pub fn records(&self) -> bool {
+        matches!(self.backend, Backend::Cuda(_))
+    }
+
+    /// Begins to record the pass over a batch of text: see [`Recording`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] where the device records nothing or the batch has images;
+    /// [`crate::Error::DeviceLost`].
+    pub fn record(&self, batch: &Batch) -> Result<Recording> {
+        match &self.backend {
+            Backend::Cpu(_) => bail!(Unsupported, "recording: the processor records nothing"),
+            Backend::Cuda(cuda) => Recording::begin(cuda, batch),
+        }
+    }
+
+    /// The CUDA device, whose operations are recorded.
+    pub(crate) fn recording(device: &Arc<CudaDevice>, recorder: &Arc<Recorder>) -> Self {
+        Self {
+            backend: Backend::Cuda(device.clone()),
+            recorder: Some(recorder.clone()),
+        }
+    }
+
+    /// What records its operations.
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_deref()
     }
 
     pub(crate) fn backend(&self) -> &Backend {

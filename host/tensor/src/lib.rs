@@ -38,6 +38,7 @@ pub use account::Account;
 pub use batch::{Axis, Batch};
 pub use context::Context;
 pub use cpu::Level;
+pub use cuda::{RecordedPass, Recording};
 pub use device::{Device, available_cpus};
 pub use dtype::DType;
 pub use error::{Error, Result};

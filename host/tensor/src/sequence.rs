@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::batch::BatchList;
 use crate::cuda::LayoutOnDevice;
 use crate::error::{Result, bail};
 
@@ -10,6 +11,8 @@ use crate::error::{Result, bail};
 pub struct Indices {
     values: Arc<[u32]>,
     max: u32,
+    /// Which list of a batch it is, if it is one.
+    source: Option<BatchList>,
 }
 
 impl Indices {
@@ -19,7 +22,21 @@ impl Indices {
         Self {
             values: values.into(),
             max,
+            source: None,
         }
+    }
+
+    /// As [`Indices::new`], of values that are such a list of a batch.
+    pub(crate) fn of_batch(values: Vec<u32>, list: BatchList) -> Self {
+        Self {
+            source: Some(list),
+            ..Self::new(values)
+        }
+    }
+
+    /// Which list of a batch this is; none where it is not one's.
+    pub(crate) fn source(&self) -> Option<BatchList> {
+        self.source
     }
 
     /// How many there are.
@@ -163,6 +180,19 @@ impl SequenceLayout {
         }
     }
 
+    /// The same, but that the longest sequence may have up to `max_rows` rows.
+    pub(crate) fn with_max_rows(self, max_rows: usize) -> Self {
+        Self {
+            max_rows: self.max_rows.max(max_rows),
+            ..self
+        }
+    }
+
+    /// Whether this is a clone of `other`.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.spans, &other.spans)
+    }
+
     /// How many sequences there are.
     pub fn sequences(&self) -> usize {
         self.spans.len()
@@ -173,7 +203,7 @@ impl SequenceLayout {
         self.rows
     }
 
-    /// The longest sequence's rows.
+    /// The longest sequence's rows, or more: a bound.
     pub fn max_rows(&self) -> usize {
         self.max_rows
     }

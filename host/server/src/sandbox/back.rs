@@ -2,8 +2,10 @@
 //! until one of them fails and is then built anew.
 
 mod backoff;
+mod cause;
 mod live;
 mod pool;
+mod replay;
 mod state;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +17,8 @@ use tenon_tensor::{Device, Weights};
 pub use crate::host_api::model::ModelInfo;
 pub use crate::host_api::pooling::PoolingInfo;
 use backoff::Backoff;
-use live::{Live, Recipe, Stop};
+use cause::Stop;
+use live::{Live, Recipe};
 
 use super::compile::Component;
 use super::engine::Sandbox;
@@ -55,6 +58,13 @@ impl BackHalf {
             on_failure: None,
         };
         Ok((back, model_info, pooling_info))
+    }
+
+    /// The same, but that no pass is recorded: every batch is computed operation by operation.
+    pub fn without_recording(mut self) -> Self {
+        self.recipe = self.recipe.without_recording();
+        self.live = self.live.map(Live::without_recording);
+        self
     }
 
     /// Tells `on_failure` of every failure from here on.

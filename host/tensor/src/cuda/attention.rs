@@ -123,9 +123,7 @@ impl OnCuda<'_> {
                 threads: THREADS,
                 shared_bytes: kernel.shared_bytes as u32,
             };
-            self.device
-                .kernels()
-                .launch(OP, &kernel.name, grid, &mut arguments)?;
+            self.launch(OP, &kernel.name, grid, &mut arguments)?;
         }
         Ok(on_device(out, shape))
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 
-use super::driver::Stream;
+use super::driver::{Queue, Stream};
 use super::memory::Allocation;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -97,6 +97,7 @@ impl Library {
     /// Queues a product. The stream's context is current.
     pub fn queue(
         &self,
+        queue: Queue<'_>,
         product: &Product,
         algorithm: &Algorithm,
     ) -> std::result::Result<(), CublasError> {
@@ -128,7 +129,7 @@ impl Library {
                 ptr::from_ref(algorithm),
                 self.workspace.address() as *mut c_void,
                 self.workspace.bytes(),
-                self.stream.raw().cast(),
+                queue.raw().cast(),
             )
         }
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::compile::{KERNELS, with_code};
 use super::cublas::Product;
-use super::driver::{Stream, device_count};
+use super::driver::{Queue, Stream, device_count};
 use super::launch::Kernels;
 use super::matmul::Matmul;
 use super::memory::{Allocation, ReadBack, Staging};
+use super::pool::Pool;
 use crate::error::{Result, bail};
 
 /// What kernels need at least: the tensor cores' products of bf16.
@@ -25,6 +26,7 @@ pub(crate) struct CudaDevice {
     matmul: Matmul,
     staging: Staging,
     read_back: ReadBack,
+    recorded: Arc<Pool>,
     invalid: Allocation,
     stream: Arc<Stream>,
 }
@@ -66,6 +68,7 @@ impl CudaDevice {
             matmul: Matmul::new(&stream)?,
             staging: Staging::default(),
             read_back: ReadBack::default(),
+            recorded: Arc::default(),
             invalid: Allocation::zeros("cuda", &stream, 4)?,
             stream,
         })
@@ -85,8 +88,13 @@ impl CudaDevice {
     }
 
     /// Queues a matrix product.
-    pub(super) fn multiply(&self, op: &str, product: &Product) -> Result<()> {
-        self.matmul.multiply(op, self, product)
+    pub(super) fn multiply(&self, queue: Queue<'_>, op: &str, product: &Product) -> Result<()> {
+        self.matmul.multiply(queue, op, self, product)
+    }
+
+    /// The memory of recordings.
+    pub(super) fn recorded(&self) -> &Arc<Pool> {
+        &self.recorded
     }
 
     /// What uploads go through.
@@ -103,10 +111,16 @@ impl CudaDevice {
     pub(super) fn read(&self, op: &str, address: u64, bytes: usize) -> Result<Vec<u8>> {
         let sources = [(address, bytes), (self.invalid(), 4)];
         let mut read = self.read_back.bytes(op, &self.stream, &sources)?;
-        // The host has checked every index: this would be a mistake of the host's.
-        if read.split_off(bytes) != [0; 4] {
-            bail!(DeviceLost, "{op}: a kernel found an index out of range");
-        }
+        check_invalid(op, &read.split_off(bytes))?;
         Ok(read)
     }
+}
+
+/// Whether kernels found an index out of range: what they set, as read back. The host has checked
+/// every index, so this would be a mistake of the host's.
+pub(super) fn check_invalid(op: &str, invalid: &[u8]) -> Result<()> {
+    if invalid != [0; 4] {
+        bail!(DeviceLost, "{op}: a kernel found an index out of range");
+    }
+    Ok(())
 }

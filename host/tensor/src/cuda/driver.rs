@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
+use std::marker::PhantomData;
 
 use cudarc::driver::result::{self, DriverError, ctx, device, primary_ctx, stream};
 use cudarc::driver::sys;
@@ -48,7 +49,38 @@ pub(super) fn failure(op: &str, error: DriverError) -> Error {
         Code::CUDA_ERROR_INVALID_VALUE
         | Code::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES
         | Code::CUDA_ERROR_NOT_SUPPORTED => Error::Other(format!("{op}: {}", text(error))),
+        // What ends a recording, not the device.
+        Code::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
+        | Code::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+        | Code::CUDA_ERROR_STREAM_CAPTURE_UNMATCHED
+        | Code::CUDA_ERROR_STREAM_CAPTURE_UNJOINED
+        | Code::CUDA_ERROR_STREAM_CAPTURE_ISOLATION
+        | Code::CUDA_ERROR_STREAM_CAPTURE_IMPLICIT => {
+            Error::Unsupported(format!("{op}: it cannot be recorded: {}", text(error)))
+        }
         _ => Error::DeviceLost(format!("{op}: {}", text(error))),
+    }
+}
+
+/// Where work is queued: a stream, or one whose work is recorded.
+#[derive(Clone, Copy)]
+pub(super) struct Queue<'a> {
+    raw: sys::CUstream,
+    _lives: PhantomData<&'a ()>,
+}
+
+impl Queue<'_> {
+    /// The queue of a stream that lives as long as the queue.
+    pub fn new(raw: sys::CUstream) -> Self {
+        Self {
+            raw,
+            _lives: PhantomData,
+        }
+    }
+
+    /// The driver's handle.
+    pub fn raw(self) -> sys::CUstream {
+        self.raw
     }
 }
 
@@ -141,6 +173,11 @@ impl Stream {
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         ))
+    }
+
+    /// Where its work is queued.
+    pub fn queue(&self) -> Queue<'_> {
+        Queue::new(self.raw)
     }
 
     /// The driver's handle.

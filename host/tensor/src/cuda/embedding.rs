@@ -23,7 +23,7 @@ impl OnCuda<'_> {
         };
         let dtype = self.dtype;
         let residual = self.optional_rows(OP, residual, dtype)?;
-        let ids = self.upload_words(OP, ids.values().iter().copied())?;
+        let ids = self.upload_list(OP, ids, Some(table.rows as u32))?;
         let out = self.allocate(OP, dtype, &shape)?;
         let mut arguments = arguments![
             table.address,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{result, sys};
 
-use super::driver::{Stream, failure};
+use super::driver::{Queue, Stream, failure};
 use crate::error::{Error, Result};
 
 /// Shared memory that a kernel may have without asking for more, in bytes.
@@ -138,6 +138,7 @@ impl Kernels {
     /// Queues a kernel. `arguments` are those that its source names, in their order.
     pub fn launch(
         &self,
+        queue: Queue<'_>,
         op: &str,
         name: &str,
         grid: Grid,
@@ -172,7 +173,7 @@ impl Kernels {
                 (x, y, z),
                 (grid.threads, 1, 1),
                 grid.shared_bytes,
-                self.stream.raw(),
+                queue.raw(),
                 &mut pointers,
             )
         }

@@ -43,6 +43,7 @@ impl OnCuda<'_> {
         let added = bias.filter(|_| plain);
         let added = added.map(|bias| self.vector(OP, bias, dtype)).transpose()?;
         self.device.multiply(
+            self.queue(),
             OP,
             &Product {
                 m: x.rows as u64,

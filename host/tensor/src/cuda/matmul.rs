@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::CudaDevice;
 use super::cublas::{Algorithm, Library, Product, is_refusal};
-use super::driver::Stream;
+use super::driver::{Queue, Stream};
 use super::tuning::{Trial, tune};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -59,18 +59,24 @@ impl Matmul {
     }
 
     /// Queues a product. The first of a kind waits until its algorithms are found.
-    pub fn multiply(&self, op: &str, device: &CudaDevice, product: &Product) -> Result<()> {
+    pub fn multiply(
+        &self,
+        queue: Queue<'_>,
+        op: &str,
+        device: &CudaDevice,
+        product: &Product,
+    ) -> Result<()> {
         self.library.stream().enter(op)?;
         let algorithms = self.algorithms(op, device, product)?;
         let rows = product.m.next_power_of_two().clamp(MIN_ROWS, MAX_ROWS);
         let index = (rows / MIN_ROWS).trailing_zeros() as usize;
-        let queued = self.library.queue(product, &algorithms[index]);
+        let queued = self.library.queue(queue, product, &algorithms[index]);
         // What was found for a bucket need not fit all that is in it, though no library is known
         // to be so. Better a row rounded otherwise than none.
         let queued = queued.or_else(|error| match is_refusal(error) {
             true => {
                 let found = self.library.candidates(product)?;
-                self.library.queue(product, &found[0])
+                self.library.queue(queue, product, &found[0])
             }
             false => Err(error),
         });

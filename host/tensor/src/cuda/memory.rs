@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{CUdeviceptr, CUevent, CUevent_flags, CUresult};
+use cudarc::driver::sys::{self, CUdeviceptr, CUevent, CUevent_flags, CUresult};
 
 use super::CudaDevice;
-use super::driver::{Stream, failure};
+use super::driver::{Queue, Stream, failure};
+use super::pool::{Pool, Pooled};
 use crate::Account;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -101,7 +102,8 @@ impl Drop for Allocation {
 
 /// Elements on a device, charged to an account while they live.
 pub(crate) struct DeviceBuffer {
-    memory: Allocation,
+    memory: Pooled,
+    bytes: usize,
     dtype: DType,
     device: Arc<CudaDevice>,
     account: Option<Arc<Account>>,
@@ -118,18 +120,31 @@ impl DeviceBuffer {
         dtype: DType,
         elements: usize,
     ) -> Result<Self> {
+        Self::within(None, op, device, account, dtype, elements)
+    }
+
+    /// As [`DeviceBuffer::new`], in memory that is kept in `pool` where there is one.
+    pub(super) fn within(
+        pool: Option<&Arc<Pool>>,
+        op: &str,
+        device: &Arc<CudaDevice>,
+        account: Option<&Arc<Account>>,
+        dtype: DType,
+        elements: usize,
+    ) -> Result<Self> {
         let bytes = elements * dtype.size();
         device.stream().enter(op)?;
         if let Some(account) = account {
             account.charge_bytes(op, bytes as u64)?;
         }
-        let memory = Allocation::new(op, device.stream(), bytes).inspect_err(|_| {
+        let memory = Pooled::new(pool, op, device.stream(), bytes).inspect_err(|_| {
             if let Some(account) = account {
                 account.return_bytes(bytes as u64);
             }
         })?;
         Ok(Self {
             memory,
+            bytes,
             dtype,
             device: device.clone(),
             account: account.cloned(),
@@ -139,7 +154,7 @@ impl DeviceBuffer {
 
     /// How many elements there are.
     pub(super) fn elements(&self) -> usize {
-        self.memory.bytes() / self.dtype.size()
+        self.bytes / self.dtype.size()
     }
 
     /// Whether it is a weight's: it stays, and no component pays for it.
@@ -161,7 +176,7 @@ impl DeviceBuffer {
     pub fn write(&self, op: &str, offset: usize, bytes: &[u8]) -> Result<()> {
         self.device.stream().enter(op)?;
         let staging = self.device.staging();
-        self.memory.write(op, staging, offset, bytes)
+        self.memory.allocation().write(op, staging, offset, bytes)
     }
 
     /// The elements' type.
@@ -176,20 +191,20 @@ impl DeviceBuffer {
 
     /// Where it is on the device.
     pub(super) fn address(&self) -> u64 {
-        self.memory.address()
+        self.memory.allocation().address()
     }
 }
 
 impl Drop for DeviceBuffer {
     fn drop(&mut self) {
         if let Some(account) = &self.account {
-            account.return_bytes(self.memory.bytes() as u64);
+            account.return_bytes(self.bytes as u64);
         }
     }
 }
 
 /// Host memory that the device reads and writes by itself, and when it is done with that.
-struct Pinned {
+pub(super) struct Pinned {
     stream: Arc<Stream>,
     data: *mut u8,
     len: usize,
@@ -202,7 +217,7 @@ unsafe impl Send for Pinned {}
 
 impl Pinned {
     /// At least `len` bytes; the stream's context is current.
-    fn new(op: &str, stream: &Arc<Stream>, len: usize) -> Result<Self> {
+    pub fn new(op: &str, stream: &Arc<Stream>, len: usize) -> Result<Self> {
         let failed = |error| failure(op, error);
         let len = len.next_power_of_two().max(MIN_PINNED_BYTES);
         let flags = CUevent_flags::CU_EVENT_DISABLE_TIMING;
@@ -225,20 +240,63 @@ impl Pinned {
     }
 
     /// The bytes. No copy of them is under way.
-    fn bytes(&mut self) -> &mut [u8] {
+    pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: `data` has `len` bytes, which are this one's, and the caller waited for copies.
         unsafe { std::slice::from_raw_parts_mut(self.data, self.len) }
     }
 
+    /// Records a copy of the bytes from `start` on to an address of the device, where there is
+    /// room for `len`: they are read whenever the recording runs.
+    pub fn record_upload(
+        &self,
+        op: &str,
+        recorded: Queue<'_>,
+        start: usize,
+        len: usize,
+        to: u64,
+    ) -> Result<()> {
+        let from = self.part(op, start, len)?;
+        // SAFETY: the range is inside of this, which the recording owns, so that it is there when
+        // the copy runs; nobody writes to it while the recording runs.
+        let queued = unsafe {
+            sys::cuMemcpyHtoDAsync_v2(to, from.cast_const().cast(), len, recorded.raw()).result()
+        };
+        queued.map_err(|error| failure(op, error))
+    }
+
+    /// The other way round.
+    pub fn record_read_back(
+        &self,
+        op: &str,
+        recorded: Queue<'_>,
+        start: usize,
+        len: usize,
+        from: u64,
+    ) -> Result<()> {
+        let to = self.part(op, start, len)?;
+        // SAFETY: as for `record_upload`; nobody reads it while the recording runs.
+        let queued =
+            unsafe { sys::cuMemcpyDtoHAsync_v2(to.cast(), from, len, recorded.raw()).result() };
+        queued.map_err(|error| failure(op, error))
+    }
+
+    fn part(&self, op: &str, start: usize, len: usize) -> Result<*mut u8> {
+        match start.checked_add(len) {
+            // SAFETY: the start is inside of the memory.
+            Some(end) if end <= self.len => Ok(unsafe { self.data.add(start) }),
+            _ => Err(Error::Other(format!("{op}: a copy beyond pinned memory"))),
+        }
+    }
+
     /// Marks the end of the copies that were queued.
-    fn mark(&self, op: &str) -> Result<()> {
+    pub fn mark(&self, op: &str) -> Result<()> {
         // SAFETY: event and stream are alive.
         unsafe { result::event::record(self.copied, self.stream.raw()) }
             .map_err(|error| failure(op, error))
     }
 
     /// Waits for the copies before the mark.
-    fn wait(&self, op: &str) -> Result<()> {
+    pub fn wait(&self, op: &str) -> Result<()> {
         // SAFETY: the event is alive.
         unsafe { result::event::synchronize(self.copied) }.map_err(|error| failure(op, error))
     }

@@ -3,7 +3,7 @@
 //! [`download`].
 //!
 //! `unsafe` is in the files that call the driver and its libraries: `compile`, `cublas`, `driver`,
-//! `launch` and `memory`.
+//! `graph`, `launch` and `memory`.
 
 mod attention;
 mod compile;
@@ -12,6 +12,7 @@ mod device;
 mod driver;
 mod elementwise;
 mod embedding;
+mod graph;
 mod launch;
 mod layout;
 mod linear;
@@ -21,7 +22,9 @@ mod norm;
 mod operand;
 mod peak;
 mod pixels;
+mod pool;
 mod pooling;
+mod recording;
 mod rotary;
 mod sequence;
 mod tuning;
@@ -31,4 +34,6 @@ pub(crate) use driver::device_count;
 pub(crate) use memory::DeviceBuffer;
 pub(crate) use operand::{OnCuda, download};
 pub(crate) use peak::product_flops;
+pub(crate) use recording::Recorder;
+pub use recording::{RecordedPass, Recording};
 pub(crate) use sequence::LayoutOnDevice;

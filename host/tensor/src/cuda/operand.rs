@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use super::driver::Queue;
 use super::launch::{Argument, Grid, arguments};
+use super::recording::{Recorder, Source};
 use super::{CudaDevice, DeviceBuffer};
-use crate::Account;
 use crate::convert::{read_f32, write_f32};
 use crate::dtype::DType;
 use crate::error::{Result, bail};
 use crate::shape::Shape;
 use crate::tensor::{Storage, Tensor};
+use crate::{Account, Indices};
 
 /// Elements that a thread of most kernels handles.
 pub(super) const CHUNK: usize = 8;
@@ -23,12 +25,14 @@ pub(crate) struct OnCuda<'a> {
     pub device: &'a Arc<CudaDevice>,
     pub account: Option<&'a Arc<Account>>,
     pub dtype: DType,
+    /// What is being recorded; none where work is done at once.
+    pub recorder: Option<&'a Recorder>,
 }
 
 /// Rows of the last dimension as kernels read them.
 pub(super) struct Rows {
     /// Lives until the kernels that read it are queued.
-    buffer: Arc<DeviceBuffer>,
+    pub buffer: Arc<DeviceBuffer>,
     pub address: u64,
     pub dtype: DType,
     /// Elements from one row to the next.
@@ -37,28 +41,80 @@ pub(super) struct Rows {
     pub width: i32,
 }
 
-impl OnCuda<'_> {
-    /// A buffer for a tensor of this shape.
-    pub(super) fn allocate(&self, op: &str, dtype: DType, shape: &Shape) -> Result<DeviceBuffer> {
-        DeviceBuffer::new(op, self.device, self.account, dtype, shape.elements())
+impl<'a> OnCuda<'a> {
+    /// The same, but that work is done at once.
+    fn unrecorded(self) -> Self {
+        Self {
+            recorder: None,
+            ..self
+        }
     }
 
-    /// A buffer with these bytes in it.
+    /// Where work is queued.
+    pub(super) fn queue(&self) -> Queue<'a> {
+        match self.recorder {
+            Some(recorder) => recorder.queue(),
+            None => self.device.stream().queue(),
+        }
+    }
+
+    /// Queues a kernel.
+    pub(super) fn launch(
+        &self,
+        op: &str,
+        name: &str,
+        grid: Grid,
+        arguments: &mut [Argument],
+    ) -> Result<()> {
+        let kernels = self.device.kernels();
+        kernels.launch(self.queue(), op, name, grid, arguments)
+    }
+
+    /// A buffer for a tensor of this shape.
+    pub(super) fn allocate(&self, op: &str, dtype: DType, shape: &Shape) -> Result<DeviceBuffer> {
+        self.buffer_of(op, dtype, shape.elements())
+    }
+
+    fn buffer_of(&self, op: &str, dtype: DType, elements: usize) -> Result<DeviceBuffer> {
+        let pool = self.recorder.map(|_| self.device.recorded());
+        DeviceBuffer::within(pool, op, self.device, self.account, dtype, elements)
+    }
+
+    /// A buffer with these bytes in it, which belong to one batch only.
     pub(super) fn upload_bytes(&self, op: &str, bytes: &[u8]) -> Result<DeviceBuffer> {
-        let (device, account) = (self.device, self.account);
-        let buffer = DeviceBuffer::new(op, device, account, DType::U8, bytes.len())?;
+        if self.recorder.is_some() {
+            bail!(Unsupported, "{op}: its operands cannot be recorded");
+        }
+        let buffer = self.buffer_of(op, DType::U8, bytes.len())?;
         buffer.write(op, 0, bytes)?;
         Ok(buffer)
     }
 
-    /// A buffer with these numbers in it.
+    /// A buffer with these numbers in it, which a recording gets from `source`.
     pub(super) fn upload_words(
         &self,
         op: &str,
+        source: Source,
         words: impl IntoIterator<Item = u32>,
     ) -> Result<DeviceBuffer> {
         let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
-        self.upload_bytes(op, &bytes)
+        let buffer = self.buffer_of(op, DType::U8, bytes.len())?;
+        match self.recorder {
+            Some(recorder) => recorder.upload(op, source, &bytes, buffer.address())?,
+            None => buffer.write(op, 0, &bytes)?,
+        }
+        Ok(buffer)
+    }
+
+    /// A buffer with the numbers of an index list, all below `limit`.
+    pub(super) fn upload_list(
+        &self,
+        op: &str,
+        list: &Indices,
+        limit: Option<u32>,
+    ) -> Result<DeviceBuffer> {
+        let source = Source::List(list.source(), limit);
+        self.upload_words(op, source, list.values().iter().copied())
     }
 
     /// A tensor of the host's values: vectors in f32, all others in what activations are kept in.
@@ -69,7 +125,7 @@ impl OnCuda<'_> {
         };
         let mut bytes = vec![0; values.len() * dtype.size()];
         write_f32(dtype, values, &mut bytes);
-        let buffer = self.allocate(op, dtype, &shape)?;
+        let buffer = self.unrecorded().allocate(op, dtype, &shape)?;
         buffer.write(op, 0, &bytes)?;
         Ok(on_device(buffer, shape))
     }
@@ -178,7 +234,7 @@ impl OnCuda<'_> {
         }
         let weights = Self {
             account: None,
-            ..*self
+            ..self.unrecorded()
         };
         let rows = weights.rows_as(op, tensor, dtype)?;
         buffer.keep_rounded(rows.buffer.clone());
@@ -215,7 +271,7 @@ impl OnCuda<'_> {
             threads: block as u32,
             shared_bytes: 0,
         };
-        self.device.kernels().launch(op, name, grid, arguments)
+        self.launch(op, name, grid, arguments)
     }
 }
 
@@ -246,6 +302,7 @@ pub(crate) fn download(tensor: &Tensor, device: &Arc<CudaDevice>) -> Result<Vec<
         device,
         account: None,
         dtype: DType::F32,
+        recorder: None,
     };
     let rows = cuda.gapless_as(OP, tensor, DType::F32)?;
     let mut values = vec![0.0; tensor.checked_shape().elements()];

@@ -46,7 +46,7 @@ pub(crate) fn product_flops(device: &Arc<CudaDevice>, dtype: DType) -> Result<f6
     };
     let run = || {
         for _ in 0..PRODUCTS {
-            device.multiply(OP, &product)?;
+            device.multiply(device.stream().queue(), OP, &product)?;
         }
         device.stream().synchronize(OP)
     };

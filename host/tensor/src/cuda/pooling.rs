@@ -53,9 +53,7 @@ impl OnCuda<'_> {
             shared_bytes: (COLUMNS * LANES * CHUNK * 4) as u32,
         };
         let name = format!("segment_pool_{}", x.dtype);
-        self.device
-            .kernels()
-            .launch(OP, &name, grid, &mut arguments)?;
+        self.launch(OP, &name, grid, &mut arguments)?;
         Ok(on_device(out, shape))
     }
 }

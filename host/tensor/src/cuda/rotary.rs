@@ -2,6 +2,7 @@
 
 use super::launch::arguments;
 use super::operand::{OnCuda, THREADS, on_device};
+use super::recording::Source;
 use crate::Indices;
 use crate::dtype::DType;
 use crate::error::Result;
@@ -19,11 +20,11 @@ impl OnCuda<'_> {
     ) -> Result<Tensor> {
         const OP: &str = "rotary-table";
         let n = inverse_frequencies.len();
-        let positions = self.upload_words(OP, positions.values().iter().copied())?;
+        let positions = self.upload_list(OP, positions, None)?;
         let frequencies = inverse_frequencies
             .iter()
             .map(|frequency| frequency.to_bits());
-        let frequencies = self.upload_words(OP, frequencies)?;
+        let frequencies = self.upload_words(OP, Source::Constant, frequencies)?;
         let out = self.allocate(OP, DType::F32, &shape)?;
         let mut arguments = arguments![
             positions.address(),

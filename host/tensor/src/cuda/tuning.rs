@@ -136,14 +136,21 @@ impl Trial<'_> {
         standard: Option<&Algorithm>,
     ) -> Result<Option<Algorithm>> {
         if let Some(standard) = standard
-            && self.library.queue(&operands.other, standard).is_err()
+            && self
+                .library
+                .queue(self.stream().queue(), &operands.other, standard)
+                .is_err()
         {
             return Ok(None);
         }
         let mut fastest: Option<(Duration, Algorithm)> = None;
         for algorithm in candidates {
             // One that is refused, or fails, is not chosen.
-            if self.library.queue(&operands.product, algorithm).is_err() {
+            if self
+                .library
+                .queue(self.stream().queue(), &operands.product, algorithm)
+                .is_err()
+            {
                 continue;
             }
             if standard.is_some() && !self.results_agree(operands)? {
@@ -162,7 +169,9 @@ impl Trial<'_> {
         let run = |count: u32| -> Result<Duration> {
             let started = Instant::now();
             for _ in 0..count {
-                let queued = self.library.queue(product, algorithm);
+                let queued = self
+                    .library
+                    .queue(self.stream().queue(), product, algorithm);
                 queued.map_err(|error| self.library.failure(self.op, error))?;
             }
             self.stream().synchronize(self.op)?;
@@ -211,6 +220,8 @@ impl Trial<'_> {
             threads: THREADS,
             shared_bytes: 0,
         };
-        self.device.kernels().launch(self.op, name, grid, arguments)
+        self.device
+            .kernels()
+            .launch(self.stream().queue(), self.op, name, grid, arguments)
     }
 }

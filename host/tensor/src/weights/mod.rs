@@ -319,6 +319,7 @@ impl Inner {
                     device,
                     account: None,
                     dtype: self.dtype,
+                    recorder: None,
                 };
                 cuda.upload("weights", shape, &values)
             }

@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tenon_tensor::{Account, Batch, Context, Device, SequenceLayout, Tensor, Weights};
+use tenon_tensor::{
+    Account, Batch, Context, Device, RecordedPass, SequenceLayout, Tensor, Weights,
+};
 use wasmtime::Store;
 use wasmtime::component::Resource;
 
+use super::cause::{Cause, Stop};
 use super::pool::groups;
+use super::replay::{Filled, PassShape, Passes, Plan};
 use super::state::{BackState, linker};
 use super::{ModelInfo, PoolingInfo};
 use crate::batch::{BatchOutput, PackedBatch, RowError};
-use crate::host_api::imports::tensor::Error as TensorError;
 use crate::host_api::{RoleConfig, model, pooling};
 use crate::role::Role;
 use crate::sandbox::compile::Component;
 use crate::sandbox::engine::Sandbox;
-use crate::sandbox::failure::{ComponentFailure, LoadError, clip, reason};
+use crate::sandbox::failure::{LoadError, clip, reason};
 use crate::sandbox::guest::{Budget, Guest, begin, run, store};
 use crate::sandbox::link::Linked;
 
@@ -28,6 +31,7 @@ pub struct Recipe {
     pooling: Linked<pooling::PoolingRolePre<BackState>>,
     weights: Weights,
     device: Device,
+    records: bool,
 }
 
 /// A store whose components are loaded.
@@ -39,64 +43,10 @@ pub struct Live {
     /// Whether the model gives one row a sequence.
     pooled: bool,
     dimensions: u32,
-}
-
-/// Why a batch has no output.
-pub enum Stop {
-    /// A component said no, or gave what the role does not allow; its store is sound.
-    Refused(ComponentFailure),
-    /// A component trapped or overran a limit; its store is not to be used again.
-    Broken(ComponentFailure),
-    /// The device is gone.
-    DeviceLost(String),
-}
-
-/// The same before it is known who it was.
-enum Cause {
-    Refused(String),
-    Broken(String),
-    DeviceLost(String),
-}
-
-impl Cause {
-    fn of<P>(self, linked: &Linked<P>) -> Stop {
-        match self {
-            Self::Refused(what) => Stop::Refused(linked.failure(what)),
-            Self::Broken(what) => Stop::Broken(linked.failure(what)),
-            Self::DeviceLost(what) => Stop::DeviceLost(what),
-        }
-    }
-}
-
-impl From<wasmtime::Error> for Cause {
-    fn from(error: wasmtime::Error) -> Self {
-        Self::Broken(reason(&error))
-    }
-}
-
-impl From<wasmtime::component::ResourceTableError> for Cause {
-    fn from(error: wasmtime::component::ResourceTableError) -> Self {
-        Self::Broken(error.to_string())
-    }
-}
-
-impl From<TensorError> for Cause {
-    fn from(error: TensorError) -> Self {
-        match error {
-            TensorError::DeviceLost(what) => Self::DeviceLost(clip(&what, 1024)),
-            TensorError::QuotaExceeded(what) => Self::Broken(clip(&what, 1024)),
-            TensorError::InvalidArgument(what)
-            | TensorError::ShapeMismatch(what)
-            | TensorError::Unsupported(what)
-            | TensorError::Other(what) => Self::Refused(clip(&what, 1024)),
-        }
-    }
-}
-
-impl From<tenon_tensor::Error> for Cause {
-    fn from(error: tenon_tensor::Error) -> Self {
-        TensorError::from(error).into()
-    }
+    /// The tokens that a sequence may have, where the model has a limit.
+    max_tokens: Option<usize>,
+    /// None where every pass is computed plainly.
+    passes: Option<Passes>,
 }
 
 impl Recipe {
@@ -132,8 +82,17 @@ impl Recipe {
             model,
             pooling,
             weights,
+            records: device.records(),
             device,
         })
+    }
+
+    /// The same, but that no pass is recorded.
+    pub fn without_recording(self) -> Self {
+        Self {
+            records: false,
+            ..self
+        }
     }
 
     /// The bundle's name.
@@ -220,6 +179,8 @@ impl Recipe {
                 hidden_size,
                 pooled: model_info.pooled,
                 dimensions,
+                max_tokens: model_info.max_tokens.map(|limit| limit as usize),
+                passes: self.records.then(Passes::default),
             },
             model_info,
             pooling_info,
@@ -228,6 +189,14 @@ impl Recipe {
 }
 
 impl Live {
+    /// The same, but that no pass is recorded.
+    pub fn without_recording(self) -> Self {
+        Self {
+            passes: None,
+            ..self
+        }
+    }
+
     /// Device bytes that the components hold.
     pub fn device_bytes(&self) -> u64 {
         self.store.data().context.account.used_bytes()
@@ -240,23 +209,111 @@ impl Live {
 
     /// Runs one batch.
     pub fn run(&mut self, recipe: &Recipe, batch: &PackedBatch) -> Result<BatchOutput, Stop> {
+        let Some(passes) = &mut self.passes else {
+            return self.run_plainly(recipe, batch);
+        };
+        let Some(Filled { shape, batch: full }) = Filled::new(batch, self.max_tokens) else {
+            return self.run_plainly(recipe, batch);
+        };
+        let mut recorded = None;
+        let started = Instant::now();
+        let pass = match passes.plan(shape) {
+            Plan::Plainly => return self.run_plainly(recipe, batch),
+            Plan::Run(pass) => pass,
+            Plan::Record => match self.record(recipe, &full, shape) {
+                Ok(pass) => recorded.insert(pass),
+                Err(Stop::Refused(failure)) => {
+                    tracing::debug!(reason = %failure.reason, "a pass is not recorded");
+                    self.passes.iter_mut().for_each(|it| it.refuse(shape));
+                    return self.run_plainly(recipe, batch);
+                }
+                Err(stop) => return Err(stop),
+            },
+        };
+        let input = packed(&full, shape.max_rows);
+        let values = input.and_then(|input| pass.run(&input));
+        let values = values.map_err(|error| Cause::from(error).of(&recipe.model))?;
+        if let (Some(pass), Some(passes)) = (recorded, &mut self.passes) {
+            tracing::debug!(bundle = %recipe.bundle, ?shape, "a pass is recorded");
+            passes.keep(shape, pass);
+        }
+        let Some(values) = values else {
+            return self.run_plainly(recipe, batch);
+        };
+        let width = values.len() / full.sequences();
+        let rows = values.chunks_exact(width).map(finite);
+        Ok(BatchOutput {
+            rows: rows.take(batch.sequences()).collect(),
+            forward: started.elapsed(),
+            pooling: Duration::ZERO,
+            sandbox: Duration::ZERO,
+        })
+    }
+
+    /// Records the pass of a batch and all others of its shape.
+    fn record(
+        &mut self,
+        recipe: &Recipe,
+        batch: &PackedBatch,
+        shape: PassShape,
+    ) -> Result<RecordedPass, Stop> {
+        let context = &mut self.store.data_mut().context;
+        context
+            .account
+            .start_batch(recipe.sandbox.limits.batch_op_cost);
+        let refused = |error| Cause::from(error).of(&recipe.model);
+        let input = packed(batch, shape.max_rows).map_err(refused)?;
+        let layout = self.rows_of(&input).map_err(refused)?;
+        let recording = recipe.device.record(&input).map_err(refused)?;
+        self.store.data_mut().context.device = recording.device();
+        let vectors = self.vectors(recipe, input, layout, shape.dimensions);
+        self.store.data_mut().context.device = recipe.device.clone();
+        recording.finish(&vectors?).map_err(refused)
+    }
+
+    /// The vectors of all sequences, on the device.
+    fn vectors(
+        &mut self,
+        recipe: &Recipe,
+        input: Batch,
+        layout: SequenceLayout,
+        dimensions: Option<u32>,
+    ) -> Result<Tensor, Stop> {
+        let hidden = self
+            .forward(recipe, input, layout.rows())
+            .map_err(|cause| self.judge(cause).of(&recipe.model))?;
+        let vectors = self
+            .pool_group(recipe, &hidden, layout, dimensions)
+            .map_err(|cause| self.judge(cause).of(&recipe.pooling))?;
+        self.check_condemned(recipe)?;
+        Ok(vectors)
+    }
+
+    /// Where the rows that pooling sees begin and end.
+    fn rows_of(&self, input: &Batch) -> tenon_tensor::Result<SequenceLayout> {
+        match self.pooled {
+            false => Ok(input.layout().clone()),
+            true => single_rows(input.layout().sequences()),
+        }
+    }
+
+    fn check_condemned(&self, recipe: &Recipe) -> Result<(), Stop> {
+        if self.store.data().condemned {
+            let what = "it went on after a quota was exceeded".to_owned();
+            return Err(Cause::Broken(what).of(&recipe.model));
+        }
+        Ok(())
+    }
+
+    /// Runs one batch, operation by operation.
+    fn run_plainly(&mut self, recipe: &Recipe, batch: &PackedBatch) -> Result<BatchOutput, Stop> {
         let limits = &recipe.sandbox.limits;
         let context = &self.store.data().context;
         context.account.start_batch(limits.batch_op_cost);
 
-        let excluded: Vec<u32> = batch.pool.iter().map(|pool| pool.excluded_tokens).collect();
-        let input = Batch::packed(
-            batch.token_ids.clone(),
-            batch.cu_seqlens.clone(),
-            &excluded,
-            batch.images.clone(),
-        )
-        .map_err(|error| Cause::from(error).of(&recipe.model))?;
-        let layout = match self.pooled {
-            false => Ok(input.layout().clone()),
-            true => single_rows(batch.sequences()),
-        }
-        .map_err(|error| Cause::from(error).of(&recipe.model))?;
+        let refused = |error| Cause::from(error).of(&recipe.model);
+        let input = packed(batch, 0).map_err(refused)?;
+        let layout = self.rows_of(&input).map_err(refused)?;
 
         let started = Instant::now();
         let hidden = self
@@ -271,10 +328,7 @@ impl Live {
             .map_err(|cause| self.judge(cause).of(&recipe.pooling))?;
         let pooling = started.elapsed();
 
-        if self.store.data().condemned {
-            let what = "it went on after a quota was exceeded".to_owned();
-            return Err(Cause::Broken(what).of(&recipe.model));
-        }
+        self.check_condemned(recipe)?;
         let sandbox = (forward + pooling).saturating_sub(host_time);
         Ok(BatchOutput {
             rows,
@@ -339,20 +393,11 @@ impl Live {
             let vectors = self.pool_group(recipe, hidden, layout, dimensions)?;
             *host_time += self.store.data().guest.host_time;
             let width = dimensions.unwrap_or(self.dimensions) as usize;
-            let wanted = [sequences.len(), width];
-            if vectors.shape() != wanted {
-                let shape = vectors.shape();
-                return Err(Cause::Refused(format!(
-                    "pool gave vectors of shape {shape:?} where {wanted:?} was wanted"
-                )));
-            }
             let started = Instant::now();
             let values = vectors.to_f32()?;
             for (sequence, values) in sequences.into_iter().zip(values.chunks_exact(width)) {
-                if let Some(row) = rows.get_mut(sequence as usize)
-                    && values.iter().all(|value| value.is_finite())
-                {
-                    *row = Ok(values.to_vec());
+                if let Some(row) = rows.get_mut(sequence as usize) {
+                    *row = finite(values);
                 }
             }
             *host_time += started.elapsed();
@@ -367,6 +412,8 @@ impl Live {
         layout: SequenceLayout,
         dimensions: Option<u32>,
     ) -> Result<Tensor, Cause> {
+        let width = dimensions.unwrap_or(self.dimensions) as usize;
+        let wanted = [layout.sequences(), width];
         let (store, limits) = (&mut self.store, &*recipe.sandbox.limits);
         store.data_mut().config = recipe.pooling.config.clone();
         begin(
@@ -386,7 +433,30 @@ impl Live {
         let table = &mut store.data_mut().guest.table;
         table.delete(hidden)?;
         table.delete(layout)?;
-        Ok(table.delete(vectors?)?)
+        let vectors = table.delete(vectors?)?;
+        if vectors.shape() != wanted {
+            let shape = vectors.shape();
+            return Err(Cause::Refused(format!(
+                "pool gave vectors of shape {shape:?} where {wanted:?} was wanted"
+            )));
+        }
+        Ok(vectors)
+    }
+}
+
+/// A batch as components see it, of sequences of up to `max_rows`, or as long as the longest.
+fn packed(batch: &PackedBatch, max_rows: usize) -> tenon_tensor::Result<Batch> {
+    let excluded: Vec<u32> = batch.pool.iter().map(|pool| pool.excluded_tokens).collect();
+    let (tokens, offsets) = (batch.token_ids.clone(), batch.cu_seqlens.clone());
+    let packed = Batch::packed(tokens, offsets, &excluded, batch.images.clone())?;
+    Ok(packed.with_max_rows(max_rows))
+}
+
+/// A row, unless the model computed something that is no number.
+fn finite(values: &[f32]) -> Result<Vec<f32>, RowError> {
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(values.to_vec()),
+        false => Err(RowError::NotFinite),
     }
 }
 
