@@ -92,6 +92,11 @@ impl CudaDevice {
         self.matmul.multiply(queue, op, self, product)
     }
 
+    /// The products of this device.
+    pub(super) fn matmul(&self) -> &Matmul {
+        &self.matmul
+    }
+
     /// The memory of recordings.
     pub(super) fn recorded(&self) -> &Arc<Pool> {
         &self.recorded

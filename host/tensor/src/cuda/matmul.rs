@@ -83,6 +83,16 @@ impl Matmul {
         queued.map_err(|error| self.library.failure(op, error))
     }
 
+    /// Queues a product as the library guesses that it is fastest, however that rounds: to measure
+    /// what the device can do.
+    pub fn multiply_as_guessed(&self, op: &str, product: &Product) -> Result<()> {
+        let stream = self.library.stream();
+        stream.enter(op)?;
+        let found = self.library.candidates(product);
+        let queued = found.and_then(|it| self.library.queue(stream.queue(), product, &it[0]));
+        queued.map_err(|error| self.library.failure(op, error))
+    }
+
     fn algorithms(&self, op: &str, device: &CudaDevice, product: &Product) -> Result<Algorithms> {
         let kind = Kind::of(product);
         let mut algorithms = self

@@ -18,14 +18,19 @@ use crate::dtype::DType;
 use crate::error::Result;
 
 /// The rows over which the standard is chosen: so many that all of the device is at work.
-const STANDARD_ROWS: u64 = 4096;
+const STANDARD_ROWS: u64 = 8192;
 
-/// How long an algorithm is timed at least, and how often it runs at most, in one reading.
-const READING: Duration = Duration::from_micros(300);
-const MAX_RUNS: u32 = 16;
+/// How long an algorithm is timed, and how often it runs in one reading.
+const READING: Duration = Duration::from_micros(600);
+const MIN_RUNS: u32 = 3;
+const MAX_RUNS: u32 = 32;
 
 /// The readings, of which the least counts.
-const READINGS: u32 = 2;
+const READINGS: u32 = 3;
+
+/// What another algorithm must take less than the best so far, in percent: the library's order
+/// says more than smaller differences do.
+const LESS_PERCENT: u32 = 98;
 
 /// Threads of a block, and the most blocks.
 const THREADS: u32 = 256;
@@ -157,7 +162,7 @@ impl Trial<'_> {
                 continue;
             }
             let time = self.time(&operands.product, algorithm)?;
-            if fastest.is_none_or(|(least, _)| time < least) {
+            if fastest.is_none_or(|(least, _)| time * 100 < least * LESS_PERCENT) {
                 fastest = Some((time, *algorithm));
             }
         }
@@ -180,7 +185,7 @@ impl Trial<'_> {
         self.stream().synchronize(self.op)?;
         let once = run(1)?.max(Duration::from_nanos(1));
         let runs = READING.as_nanos() / once.as_nanos();
-        let runs = (runs as u32).clamp(1, MAX_RUNS);
+        let runs = (runs as u32).clamp(MIN_RUNS, MAX_RUNS);
         let mut least = Duration::MAX;
         for _ in 0..READINGS {
             least = least.min(run(runs)? / runs);
