@@ -35,11 +35,11 @@ const GATES: &[Gate] = &[
     ),
     gate(
         "layer_norm_",
-        64,
-        "8 blocks of 128: 32 warps, each with 16 bytes a lane under way",
+        80,
+        "6 blocks of 128: 24 warps, each with up to 128 bytes a lane under way",
     ),
-    gate("rms_norm_", 56, "9 blocks of 128: as layer norm"),
-    gate("l2_normalize_", 56, "9 blocks of 128: as layer norm"),
+    gate("rms_norm_", 72, "7 blocks of 128: as layer norm"),
+    gate("l2_normalize_", 72, "7 blocks of 128: as layer norm"),
     gate(
         "attention_",
         168,

@@ -160,8 +160,15 @@ const MUTANTS: &[Mutant] = &[
         name: "sum over half of the lanes",
         program: "norm",
         file: "norm.cu",
-        find: "int distance = lanes / 2;",
-        replace: "int distance = lanes / 4;",
+        find: "(lanes < WARP ? lanes : WARP) / 2;",
+        replace: "(lanes < WARP ? lanes : WARP) / 4;",
+    },
+    Mutant {
+        name: "no barrier before the sums of other warps are read",
+        program: "norm",
+        file: "norm.cu",
+        find: "sums[warp] = value;\n        block_barrier();",
+        replace: "sums[warp] = value;",
     },
     Mutant {
         name: "no barrier before the keys are read",

@@ -1,16 +1,19 @@
 //! Layer norm, RMS norm and L2 normalisation over the last dimension.
 
-use super::launch::arguments;
+use super::launch::{Argument, Grid, arguments};
 use super::operand::{CHUNK, OnCuda, on_device};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-/// Threads of a block.
+/// Threads of a block, and its shared memory.
 const THREADS: usize = 128;
+const SHARED_BYTES: u32 = 32;
 
-/// Threads that share a run: as many as have a chunk of it each, up to a warp.
+/// Threads that share a run, as the kernels count them.
 fn lanes_of(width: usize) -> usize {
-    width.div_ceil(CHUNK).next_power_of_two().min(32)
+    const WARP: usize = 32;
+    let chunks = width.div_ceil(CHUNK).next_power_of_two();
+    (chunks / 2).clamp(1, WARP).max((chunks / 4).min(THREADS))
 }
 
 impl OnCuda<'_> {
@@ -42,7 +45,7 @@ impl OnCuda<'_> {
         ];
         let threads = shape.rows() * lanes_of(shape.width());
         let name = format!("layer_norm_{}", x.dtype);
-        self.launch_threads(OP, &name, threads, THREADS, &mut arguments)?;
+        self.launch_norm(OP, &name, threads, &mut arguments)?;
         Ok(on_device(out, shape))
     }
 
@@ -73,8 +76,24 @@ impl OnCuda<'_> {
         ];
         let threads = shape.rows() * runs * lanes_of(run);
         let name = format!("rms_norm_{}", x.dtype);
-        self.launch_threads(OP, &name, threads, THREADS, &mut arguments)?;
+        self.launch_norm(OP, &name, threads, &mut arguments)?;
         Ok(on_device(out, shape))
+    }
+
+    fn launch_norm(
+        &self,
+        op: &str,
+        name: &str,
+        threads: usize,
+        arguments: &mut [Argument],
+    ) -> Result<()> {
+        let blocks = self.blocks_of(op, threads, THREADS)?;
+        let grid = Grid {
+            blocks: [blocks, 1, 1],
+            threads: THREADS as u32,
+            shared_bytes: SHARED_BYTES,
+        };
+        self.launch(op, name, grid, arguments)
     }
 
     pub fn l2_normalize(&self, x: &Tensor, eps: f32) -> Result<Tensor> {
@@ -85,7 +104,7 @@ impl OnCuda<'_> {
         let mut arguments = arguments![x.address, x.stride, out.address(), x.rows, x.width, eps];
         let threads = shape.rows() * lanes_of(shape.width());
         let name = format!("l2_normalize_{}", x.dtype);
-        self.launch_threads(OP, &name, threads, THREADS, &mut arguments)?;
+        self.launch_norm(OP, &name, threads, &mut arguments)?;
         Ok(on_device(out, shape))
     }
 }

@@ -262,16 +262,21 @@ impl<'a> OnCuda<'a> {
         block: usize,
         arguments: &mut [Argument],
     ) -> Result<()> {
-        // Kernels count threads in 32 bits.
-        if threads.next_multiple_of(block) > i32::MAX as usize {
-            bail!(Unsupported, "{op}: {threads} threads, 2^31 is the limit");
-        }
         let grid = Grid {
-            blocks: [threads.div_ceil(block) as u32, 1, 1],
+            blocks: [self.blocks_of(op, threads, block)?, 1, 1],
             threads: block as u32,
             shared_bytes: 0,
         };
         self.launch(op, name, grid, arguments)
+    }
+
+    /// Blocks of `block` threads for so many threads.
+    pub(super) fn blocks_of(&self, op: &str, threads: usize, block: usize) -> Result<u32> {
+        // Kernels count threads in 32 bits.
+        if threads.next_multiple_of(block) > i32::MAX as usize {
+            bail!(Unsupported, "{op}: {threads} threads, 2^31 is the limit");
+        }
+        Ok(threads.div_ceil(block) as u32)
     }
 }
 

@@ -60,7 +60,7 @@ DEVICE void gated(const T* x, i64 x_stride, Activation activation, T* out, int r
     map_chunks(x, x_stride, out, rows, half, [=](float(&v)[CHUNK], int row, int start) {
         float right[CHUNK];
         load_other(right, x + half, x_stride, row, start, half);
-        activate_chunk(activation, v);
+        activate_chunk<T>(activation, v);
 #pragma unroll
         for (int i = 0; i < CHUNK; i++) v[i] *= right[i];
     });
@@ -77,7 +77,7 @@ DEVICE void finish(const T* x, i64 x_stride, const float* bias, Activation activ
 #pragma unroll
             for (int i = 0; i < CHUNK; i++) v[i] += other[i];
         }
-        activate_chunk(activation, v);
+        activate_chunk<T>(activation, v);
         if (residual) {
             load_other(other, residual, residual_stride, row, start, width);
 #pragma unroll

@@ -42,6 +42,13 @@ DEVICE float exp2_approximate(float x) {
     return result;
 }
 
+// 1 / x within 1 ulp; a result below 2^-126 is 0.
+DEVICE float reciprocal_approximate(float x) {
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+
 // Conversions round to nearest, ties to even.
 DEVICE u16 bf16_bits(float x) {
     u16 bits;

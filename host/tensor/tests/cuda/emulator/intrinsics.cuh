@@ -59,6 +59,11 @@ DEVICE float exp2_approximate(float x) {
     return fabsf(result) < 0x1p-126f ? 0.0f : result;
 }
 
+DEVICE float reciprocal_approximate(float x) {
+    float result = 1.0f / x;
+    return fabsf(result) < 0x1p-126f ? 0.0f : result;
+}
+
 DEVICE u16 bf16_bits(float x) {
     u32 bits = bits_of_float(x);
     if (std::isnan(x)) return 0x7fff;

@@ -2,8 +2,6 @@
 #include "check.h"
 #include "norm.cu"
 
-constexpr int THREADS = 128;
-
 // A matrix whose rows lie `stride` apart, from `offset` on.
 struct Placement {
     i64 stride;
@@ -19,7 +17,7 @@ template <typename T, typename Kernel>
 void check_layer_norm(const char* name, Kernel kernel) {
     Random random{1};
     Comparison comparison = {name, 3e-6, rounding_of(T{})};
-    for (int width : {1, 7, 8, 33, 64, 100, 256, 384, 1000, 1536}) {
+    for (int width : {1, 7, 8, 33, 64, 100, 256, 384, 1000, 1536, 2048, 3000, 4096, 5000}) {
         int rows = 1 + random.below(9);
         for (int options = 0; options < 8; options++) {
             Placement x_at = placed(width, random), residual_at = placed(width, random);
@@ -31,7 +29,7 @@ void check_layer_norm(const char* name, Kernel kernel) {
             // A row without variance has nothing but eps below.
             for (int i = 0; i < width; i++) set(x[x_at.offset + i], added ? to_float(x[i]) : 1.5f);
             Buffer<T> out(size_t(rows) * width);
-            launch(blocks_for(i64(rows) * lanes_of(width), THREADS), THREADS, 0, random, [&] {
+            launch(blocks_for(i64(rows) * lanes_of(width), THREADS), THREADS, WarpSums::SHARED_BYTES, random, [&] {
                 kernel(x.data() + x_at.offset, x_at.stride,
                        added ? residual.data() + residual_at.offset : nullptr, residual_at.stride,
                        weighted ? weight.data() : nullptr, biased ? bias.data() : nullptr,
@@ -70,7 +68,7 @@ void check_rms_norm(const char* name, Kernel kernel) {
             auto x = random_buffer<T>(rows * at.stride, random, 3.0f);
             auto weight = random_buffer<float>(run, random);
             Buffer<T> out(size_t(rows) * width);
-            launch(blocks_for(i64(rows) * runs * lanes_of(run), THREADS), THREADS, 0, random, [&] {
+            launch(blocks_for(i64(rows) * runs * lanes_of(run), THREADS), THREADS, WarpSums::SHARED_BYTES, random, [&] {
                 kernel(x.data() + at.offset, at.stride, weight.data(), offset, out.data(), rows, runs,
                        run, eps);
             });
@@ -103,7 +101,7 @@ void check_l2(const char* name, Kernel kernel) {
         for (int i = 0; i < width; i++) set(x[at.offset + i], 0.0f);
         set(x[at.stride + at.offset], NAN);
         Buffer<T> out(size_t(rows) * width);
-        launch(blocks_for(i64(rows) * lanes_of(width), THREADS), THREADS, 0, random, [&] {
+        launch(blocks_for(i64(rows) * lanes_of(width), THREADS), THREADS, WarpSums::SHARED_BYTES, random, [&] {
             kernel(x.data() + at.offset, at.stride, out.data(), rows, width, eps);
         });
         for (int row = 0; row < rows; row++) {
