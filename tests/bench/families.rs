@@ -1,18 +1,18 @@
 //! The speed of each model family: its tiny checkpoint, and one in the sizes of a known model.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tenon_tensor::{DType, Device};
+use tenon_tensor::Device;
 use tenon_tests::server::Server;
 use tenon_tests::tools::root;
 
+use crate::matrices::Matrices;
 use crate::peak;
 use crate::servers::peer_python;
 
@@ -20,9 +20,6 @@ use crate::servers::peer_python;
 const INPUT_TOKENS: u64 = 256;
 /// How often a row is measured, and the machine's limit before it.
 const ROUNDS: u32 = 4;
-/// What the names of tensors have in them that no token, or not every token, is multiplied
-/// with: tables, what follows pooling, and the part for images.
-const NOT_EVERY_TOKEN: [&str; 5] = ["embed", "pooler", "projection.", "vision_model.", "visual."];
 
 /// Where families are measured.
 struct Place {
@@ -120,51 +117,6 @@ fn row(place: &Place, family: &str, model: &str, path: &Path, time: Duration) ->
         100.0 * flops / peak
     );
     Ok(())
-}
-
-/// What a checkpoint's file says of its matrices.
-struct Matrices {
-    /// The dtype to serve it in: bf16 where it is stored so.
-    dtype: &'static str,
-    /// Twice the elements of all matrices that every token is multiplied with.
-    flop_per_token: f64,
-}
-
-impl Matrices {
-    /// The dtype of products with them.
-    fn products(&self) -> DType {
-        match self.dtype {
-            "bf16" => DType::BF16,
-            _ => DType::F32,
-        }
-    }
-
-    fn read(path: &Path) -> Result<Self> {
-        let mut file = File::open(path)?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length)?;
-        let mut header = Vec::new();
-        file.take(u64::from_le_bytes(length))
-            .read_to_end(&mut header)?;
-        let header: BTreeMap<String, Value> = serde_json::from_slice(&header)?;
-        let mut matrices = Self {
-            dtype: "f32",
-            flop_per_token: 0.0,
-        };
-        for (name, tensor) in &header {
-            let shape: Vec<f64> = match tensor["shape"].as_array() {
-                Some(shape) => shape.iter().filter_map(Value::as_f64).collect(),
-                None => continue,
-            };
-            if shape.len() == 2 && !NOT_EVERY_TOKEN.iter().any(|part| name.contains(part)) {
-                matrices.flop_per_token += 2.0 * shape[0] * shape[1];
-            }
-            if tensor["dtype"] == "BF16" {
-                matrices.dtype = "bf16";
-            }
-        }
-        Ok(matrices)
-    }
 }
 
 /// Requests that fill a batch with inputs as long as the model takes.

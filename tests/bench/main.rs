@@ -1,7 +1,9 @@
 //! The benchmark behind `cargo xtask bench`: one load generator for this server and its peers.
 
+mod cuda;
 mod families;
 mod load;
+mod matrices;
 mod peak;
 mod report;
 mod servers;
@@ -37,7 +39,15 @@ struct Options {
 }
 
 fn main() -> Result<()> {
-    let options = parse(std::env::args().skip(1))?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if cuda::is_wanted(&arguments) {
+        if let Err(error) = cuda::run(&arguments) {
+            eprintln!("tenon-bench: {error:#}");
+            std::process::exit(1);
+        }
+        return Ok(());
+    }
+    let options = parse(arguments.into_iter())?;
     let threads = std::thread::available_parallelism()?.get();
     let has_bf16 =
         std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|flags| flags.contains("avx512_bf16"));
@@ -137,9 +147,6 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options> {
                  --device=cpu or --device=cuda"
             ),
         }
-    }
-    if options.cuda && !options.families {
-        bail!("--device=cuda measures model families: say --families too");
     }
     Ok(options)
 }

@@ -1,18 +1,19 @@
 """Writes checkpoints in the sizes of well-known models, with random weights.
 
-    python make_checkpoints.py OUT
+    python make_checkpoints.py OUT [NAME...]
 
-OUT/NAME/ is made of the tiny checkpoint of that name: its tokenizer, its config.json with the sizes
-of the real model, and weights that the reference's class has in that size. The vocabulary stays
-that of the tiny tokenizer, since rows that nobody looks up cost no time. Of large models some
-layers are left out, which does not change what one layer costs; OUT/models.json says so. What is
-there already is kept.
+OUT/NAME/ is made of a tiny checkpoint: its tokenizer, its config.json with the sizes of the real
+model, and weights that the reference's class has in that size. The vocabulary stays that of the
+tiny tokenizer, since rows that nobody looks up cost no time. Without names every family is made, for
+a CPU: of large models some layers are left out, which does not change what one layer costs;
+OUT/models.json says so. The models of a GPU, which are whole, are made by name. What is there
+already is kept.
 """
 
+import argparse
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import torch
@@ -23,8 +24,11 @@ from safetensors.torch import save_file
 TESTS = Path(__file__).parents[2]
 TINY = {"clip": "multimodal", "gme-qwen2-vl": "multimodal"}
 TOKENIZER = ("tokenizer.json", "preprocessor_config.json")
-# Longer than any text of the benchmark.
+# Longer than any text of the benchmark of a CPU, and of a GPU where the model takes as many.
 MAX_TOKENS = 512
+MAX_DEVICE_TOKENS = 4096
+# Numbers are made where that is quickest.
+GENERATOR = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def encoder(layers=12, **more):
@@ -123,6 +127,39 @@ MODELS = {
     ),
 }
 
+# Of a GPU: the tiny checkpoint, how tokens are pooled, the longest input, and what config.json says.
+DEVICE_MODELS = {
+    "bge-large": (
+        "bert",
+        "cls_token",
+        MAX_TOKENS,
+        encoder(24, hidden_size=1024, intermediate_size=4096, num_attention_heads=16),
+    ),
+    "qwen3-0.6b": (
+        "qwen3",
+        "lasttoken",
+        MAX_DEVICE_TOKENS,
+        decoder(1024, 3072, 28, 16, 8, 128, sliding_window=None),
+    ),
+    "gte-qwen2-1.5b": (
+        "qwen2-bidirectional",
+        "lasttoken",
+        MAX_DEVICE_TOKENS,
+        decoder(1536, 8960, 28, 12, 2, max_window_layers=28),
+    ),
+    "e5-mistral-7b": (
+        "mistral",
+        "lasttoken",
+        MAX_DEVICE_TOKENS,
+        decoder(4096, 14336, 32, 32, 8, sliding_window=4096),
+    ),
+}
+MODULES = {
+    "": "sentence_transformers.models.Transformer",
+    "1_Pooling": "sentence_transformers.models.Pooling",
+    "2_Normalize": "sentence_transformers.models.Normalize",
+}
+
 
 def merged(settings, sizes):
     """`settings` with other values, section by section."""
@@ -162,7 +199,8 @@ def random_weight(name, shape, storage):
     """Norms of ones; matrices that keep the size of activations."""
     if len(shape) < 2:
         return torch.full(shape, float(name.endswith("weight")), dtype=storage)
-    return (torch.randn(shape) / math.sqrt(shape[-1])).to(storage)
+    normal = torch.randn(shape, dtype=storage, device=GENERATOR)
+    return normal.mul_(1 / math.sqrt(shape[-1])).cpu()
 
 
 def write_json(path, value):
@@ -170,10 +208,8 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-def make(name, folder):
+def make(tiny, dtype, max_tokens, sizes, folder):
     """One checkpoint."""
-    tiny = TESTS / TINY.get(name, "families") / name
-    _, dtype, sizes = MODELS[name]
     folder.mkdir(parents=True)
     rename = renaming(tiny, folder)
     model = empty_model(merged(json.loads((tiny / "config.json").read_text()), sizes), folder)
@@ -186,25 +222,54 @@ def make(name, folder):
         if (tiny / file).exists():
             shutil.copyfile(tiny / file, folder / file)
     settings = json.loads((tiny / "tokenizer_config.json").read_text())
-    write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": MAX_TOKENS})
+    write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": max_tokens})
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def make_family(name, folder):
+    """A model of the families."""
+    _, dtype, sizes = MODELS[name]
+    tiny = TESTS / TINY.get(name, "families") / name
+    make(tiny, dtype, MAX_TOKENS, sizes, folder)
+
+
+def make_device_model(name, folder):
+    """A model of a GPU, with its modules."""
+    tiny, pooling, max_tokens, sizes = DEVICE_MODELS[name]
+    dtype = "bfloat16"
+    sizes = {**sizes, "dtype": dtype, "torch_dtype": dtype}
+    make(TESTS / "families" / tiny, dtype, max_tokens, sizes, folder)
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": kind}
+        for index, (path, kind) in enumerate(MODULES.items())
+    ]
+    write_json(folder / "modules.json", modules)
+    (folder / "1_Pooling").mkdir()
+    width = sizes["hidden_size"]
+    settings = {"word_embedding_dimension": width, f"pooling_mode_{pooling}": True}
+    write_json(folder / "1_Pooling/config.json", settings)
 
 
 def main():
     """Makes what is missing."""
-    out = Path(sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("names", nargs="*", help="models of a GPU; none: every family")
+    arguments = parser.parse_args()
+    out, names = arguments.out, arguments.names
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(7)
-    for name, (model, _, _) in MODELS.items():
+    for name in names or MODELS:
         if (out / name / "model.safetensors").exists():
             continue
-        print(f"making {model}", flush=True)
+        print(f"making {name if names else MODELS[name][0]}", flush=True)
         shutil.rmtree(out / name, ignore_errors=True)
         unfinished = out / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        make(name, unfinished)
+        (make_device_model if names else make_family)(name, unfinished)
         unfinished.rename(out / name)
-    write_json(out / "models.json", {name: model for name, (model, _, _) in MODELS.items()})
+    if not names:
+        write_json(out / "models.json", {name: model for name, (model, _, _) in MODELS.items()})
 
 
 if __name__ == "__main__":
