@@ -4,6 +4,7 @@ mod cuda;
 mod families;
 mod load;
 mod matrices;
+mod native;
 mod peak;
 mod report;
 mod servers;

@@ -14,7 +14,7 @@ use tenon::sandbox::{BackHalf, RoleConfig, Sandbox, SandboxLimits};
 use tenon_tensor::{Device, Weights};
 
 use super::models::Guest;
-use super::native;
+use crate::native;
 
 /// Batches before anything is timed: the first allocate and choose algorithms.
 const WARM_UP_BATCHES: usize = 3;

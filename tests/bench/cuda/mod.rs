@@ -4,7 +4,6 @@
 mod executors;
 mod measure;
 mod models;
-mod native;
 mod options;
 mod peer;
 mod report;

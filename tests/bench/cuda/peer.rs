@@ -15,7 +15,7 @@ use crate::servers::peer_python;
 
 /// How long an answer may take beyond the time that it measures; torch is imported meanwhile, and
 /// gigabytes are read.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The running peer; dropping it ends it.
 pub struct Peer {

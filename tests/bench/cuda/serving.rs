@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
 use tenon::bundles::Bundle;
 use tenon_preprocess::{Segment, TextTokenizer};
@@ -28,6 +28,9 @@ const MIN_BATCHES: f64 = 24.0;
 const MAX_TIME: Duration = Duration::from_secs(10);
 /// Load before a lone client is timed.
 const LONE_WARM_UP: Duration = Duration::from_millis(200);
+
+/// Tokens of the text that is counted.
+const COUNTED_TOKENS: usize = 24;
 
 const WORDS: [&str; 12] = [
     "oak", "beam", "joint", "saw", "glue", "the", "house", "water", "river", "stone", "a", "paper",
@@ -61,10 +64,24 @@ impl Serving {
         let refused = |Refusal { status, log }: Refusal| {
             anyhow!("the server did not start ({status:?}):\n{log}")
         };
-        Ok(Self {
+        let serving = Self {
             server: Server::try_start(&arguments).map_err(refused)?,
             texts: Texts::of(bundle)?,
-        })
+        };
+        serving.check_count()?;
+        Ok(serving)
+    }
+
+    /// The server counts a text's tokens as they are counted here.
+    fn check_count(&self) -> Result<()> {
+        let (text, tokens) = self.texts.text(COUNTED_TOKENS, 0)?;
+        let answer = self
+            .server
+            .embeddings(&json!({"model": NAME, "input": text}));
+        ensure!(answer.status == 200, "{:.500}", answer.text());
+        let counted = &answer.json()["usage"]["prompt_tokens"];
+        ensure!(*counted == tokens, "{counted} tokens where {tokens} are");
+        Ok(())
     }
 
     /// Tokens a second, special tokens counted, while many clients send texts of so many tokens.

@@ -7,12 +7,10 @@ use anyhow::{Result, anyhow};
 use pooling_standard::Standard;
 use tenon::batch::{BatchOutput, ExecuteError, Executor, PackedBatch};
 use tenon::bundles::Bundle;
+use tenon::sandbox::SandboxLimits;
 use tenon_sdk::native::{Batch, Environment, enter};
 use tenon_sdk::{Model, Pooling as _};
 use tenon_tensor::{Account, Context, Device, Weights};
-
-/// What a store may hold in the sandbox too.
-const DEVICE_BYTES: u64 = 4 << 30;
 
 /// An executor whose model is `M`.
 pub fn executor<M: Model + Send>(
@@ -22,7 +20,8 @@ pub fn executor<M: Model + Send>(
 ) -> Result<Box<dyn Executor>> {
     let context = Context {
         device: device.clone(),
-        account: Account::new(DEVICE_BYTES),
+        // What a store may hold in the sandbox too.
+        account: Account::new(SandboxLimits::default().device_bytes),
         dtype: weights.dtype(),
     };
     let environment = |role: &serde_json::Value| {
