@@ -18,20 +18,7 @@ pub fn executor<M: Model + Send>(
     device: &Device,
     weights: &Weights,
 ) -> Result<Box<dyn Executor>> {
-    let context = Context {
-        device: device.clone(),
-        // What a store may hold in the sandbox too.
-        account: Account::new(SandboxLimits::default().device_bytes),
-        dtype: weights.dtype(),
-    };
-    let environment = |role: &serde_json::Value| {
-        Arc::new(Environment {
-            context: context.clone(),
-            weights: weights.clone(),
-            checkpoint: bundle.checkpoint_config.clone(),
-            role: role.to_string(),
-        })
-    };
+    let environment = |role| environment(bundle, role, device, weights);
     let for_model = environment(&bundle.role_config.model);
     let for_pooling = environment(&bundle.role_config.pooling);
     let refused = |error: String| anyhow!(error);
@@ -44,6 +31,27 @@ pub fn executor<M: Model + Send>(
         for_pooling,
         pooling,
     }))
+}
+
+/// What the host knows on behalf of a role with these settings.
+pub fn environment(
+    bundle: &Bundle,
+    role: &serde_json::Value,
+    device: &Device,
+    weights: &Weights,
+) -> Arc<Environment> {
+    let context = Context {
+        device: device.clone(),
+        // What a store may hold in the sandbox too.
+        account: Account::new(SandboxLimits::default().device_bytes),
+        dtype: weights.dtype(),
+    };
+    Arc::new(Environment {
+        context,
+        weights: weights.clone(),
+        checkpoint: bundle.checkpoint_config.clone(),
+        role: role.to_string(),
+    })
 }
 
 struct NativeBack<M> {

@@ -3,16 +3,17 @@
 //!
 //! `cargo xtask bench` runs it.
 
+mod native;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use api_openai::OpenAi;
 use model_bert::Bert;
-use pooling_standard::Standard;
 use template_plain::Plain;
 use tenon::app::Loader;
-use tenon::batch::{BatchOutput, ExecuteError, Executor, PackedBatch, Sequence};
+use tenon::batch::Sequence;
 use tenon::bundles::Bundle;
 use tenon::http::service::{Call, EmbedService as _};
 use tenon::media::{FetchLimits, FetchPolicy, Fetcher};
@@ -21,14 +22,13 @@ use tenon::sandbox::{Sandbox, SandboxLimits};
 use tenon::scheduler::{Scheduler, SchedulerOptions, Unobserved};
 use tenon::service::{ImageReader, RequestLimits, Service};
 use tenon_preprocess::{ImageLimits, Segment as TextSegment, TextTokenizer};
-use tenon_sdk::native::{Batch, Environment, enter};
+use tenon_sdk::native::{Environment, enter};
 use tenon_sdk::request_parser::Guest as _;
 use tenon_sdk::response_encoder::{
     Guest as EncoderGuest, GuestEncoding as _, ResponseInfo, Vectors,
 };
 use tenon_sdk::template::{Guest as _, RenderOptions, Segment};
-use tenon_sdk::{Model as _, Pooling as _};
-use tenon_tensor::{Account, Context, DType, Device, Weights};
+use tenon_tensor::{DType, Device, Weights};
 use tenon_tests::server::default_model;
 
 const ENDPOINT: &str = "/v1/embeddings";
@@ -180,38 +180,11 @@ struct Native {
 impl Native {
     fn new(bundle: &Bundle, device: &Device, options: &SchedulerOptions) -> Result<Self> {
         let weights = Weights::open(device, &bundle.weights_dir, DType::F32)?;
-        let context = Context {
-            device: device.clone(),
-            account: Account::new(4 << 30),
-            dtype: weights.dtype(),
-        };
-        let environment = |role: &serde_json::Value| {
-            Arc::new(Environment {
-                context: context.clone(),
-                weights: weights.clone(),
-                checkpoint: bundle.checkpoint_config.clone(),
-                role: role.to_string(),
-            })
-        };
-        let for_model = environment(&bundle.role_config.model);
-        let for_pooling = environment(&bundle.role_config.pooling);
-        let (model, info) = enter(for_model.clone(), Bert::load).map_err(|e| anyhow!(e))?;
-        let (pooling, _) = enter(for_pooling.clone(), || Standard::load(info.hidden_size))
-            .map_err(|e| anyhow!(e))?;
-        let back = NativeBack {
-            for_model,
-            model,
-            for_pooling,
-            pooling,
-        };
+        let back = native::executor::<Bert>(bundle, device, &weights)?;
         Ok(Self {
-            template: environment(&bundle.role_config.template),
+            template: native::environment(bundle, &bundle.role_config.template, device, &weights),
             tokenizer: TextTokenizer::from_dir(&bundle.weights_dir)?,
-            scheduler: Scheduler::start(
-                options.clone(),
-                vec![Box::new(back)],
-                Arc::new(Unobserved),
-            ),
+            scheduler: Scheduler::start(options.clone(), vec![back], Arc::new(Unobserved)),
         })
     }
 
@@ -271,37 +244,5 @@ impl Native {
         });
         body.extend(encoding.finish());
         Ok(body)
-    }
-}
-
-struct NativeBack {
-    for_model: Arc<Environment>,
-    model: Bert,
-    for_pooling: Arc<Environment>,
-    pooling: Standard,
-}
-
-impl Executor for NativeBack {
-    fn execute(&mut self, batch: &PackedBatch) -> Result<BatchOutput, ExecuteError> {
-        let run = || {
-            let input = Batch::packed(batch.token_ids.clone(), &batch.cu_seqlens, Vec::new())?;
-            let hidden = enter(self.for_model.clone(), || self.model.forward(&input))?;
-            let layout = input.layout();
-            let vectors = enter(self.for_pooling.clone(), || {
-                self.pooling.pool(&hidden, &layout, None)
-            })?;
-            vectors.native().to_f32()
-        };
-        let rows = run().map_err(|error| ExecuteError::Component(error.to_string()))?;
-        let width = rows.len() / batch.sequences();
-        Ok(BatchOutput {
-            rows: rows
-                .chunks_exact(width)
-                .map(|row| Ok(row.to_vec()))
-                .collect(),
-            forward: Duration::ZERO,
-            pooling: Duration::ZERO,
-            sandbox: Duration::ZERO,
-        })
     }
 }
