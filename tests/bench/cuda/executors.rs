@@ -16,17 +16,32 @@ use tenon_tensor::{Device, Weights};
 use super::models::Guest;
 use crate::native;
 
-/// Batches before anything is timed: the first allocate and choose algorithms.
+/// Batches before anything is timed: the first allocate and choose algorithms, and the second of a
+/// short one is recorded.
 const WARM_UP_BATCHES: usize = 3;
 /// The least number of readings of a latency.
 const MIN_READINGS: usize = 20;
+
+/// How short batches are run.
+#[derive(Debug, Clone, Copy)]
+pub enum Passes {
+    /// As they are served: recorded when they come again.
+    Recorded,
+    /// Operation by operation.
+    Plain,
+}
 
 /// As many executors as the device works on batches at a time.
 pub struct Executors(Vec<Box<dyn Executor>>);
 
 impl Executors {
     /// The components of a bundle, in their sandbox.
-    pub fn sandboxed(bundle: &Bundle, device: &Device, weights: &Weights) -> Result<Self> {
+    pub fn sandboxed(
+        bundle: &Bundle,
+        device: &Device,
+        weights: &Weights,
+        passes: Passes,
+    ) -> Result<Self> {
         let sandbox = Sandbox::new(SandboxLimits::default())?;
         let part = |role: Role| {
             let ComponentSource::Builtin(name) = bundle.roles.get(role) else {
@@ -49,7 +64,10 @@ impl Executors {
                 weights.clone(),
                 device.clone(),
             )?;
-            Ok(Box::new(back))
+            Ok(Box::new(match passes {
+                Passes::Recorded => back,
+                Passes::Plain => back.without_recording(),
+            }))
         };
         let backs = (0..device.batches_in_flight()).map(|_| back_half());
         Ok(Self(backs.collect::<Result<_>>()?))

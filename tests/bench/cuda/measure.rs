@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use tenon::bundles::{self, Bundle};
 use tenon_tensor::{DType, Device, Weights};
 
-use super::executors::{Executors, batch};
+use super::executors::{Executors, Passes, batch};
 use super::models::{Cost, Model};
 use super::options::{Options, Part};
 use super::peer::Peer;
@@ -35,6 +35,8 @@ struct Loaded {
     bundle: Bundle,
     weights: Weights,
     executors: Executors,
+    /// The same without recorded passes, where inputs alone are measured.
+    plain: Option<Executors>,
     serving: Option<Serving>,
     /// Whether the peer has it too.
     torch: bool,
@@ -84,8 +86,10 @@ impl Bench {
                 measured.latency.push(row);
             }
         }
-        if !model.alone.is_empty() && self.options.wants(Part::Tax) {
-            let tax = figure("sandbox tax", self.tax(&mut loaded));
+        if self.options.wants(Part::Tax)
+            && let Some(components) = loaded.plain.take()
+        {
+            let tax = figure("sandbox tax", self.tax(&loaded, components));
             measured.tax = tax.inspect(Tax::row);
         }
         Ok(measured)
@@ -104,14 +108,19 @@ impl Bench {
             let executors = Weights::open(device, &bundle.weights_dir, DType::BF16)
                 .map_err(anyhow::Error::from)
                 .and_then(|weights| {
-                    let executors = Executors::sandboxed(&bundle, device, &weights)?;
-                    Ok((weights, executors))
+                    let run = |passes| Executors::sandboxed(&bundle, device, &weights, passes);
+                    let executors = run(Passes::Recorded)?;
+                    let plain = match model.alone.is_empty() {
+                        true => None,
+                        false => Some(run(Passes::Plain)?),
+                    };
+                    Ok((weights, executors, plain))
                 });
             let serving = serving.and_then(|it| figure("HTTP", joined(it.join())));
             let torch = torch.and_then(|it| figure("torch", joined(it.join())));
             (executors, serving, torch)
         });
-        let (weights, executors) = executors?;
+        let (weights, executors, plain) = executors?;
         if let Some(torch) = &torch {
             println!("beside {torch}");
         }
@@ -120,6 +129,7 @@ impl Bench {
             bundle,
             weights,
             executors,
+            plain,
             serving,
             torch: torch.is_some(),
         })
@@ -165,7 +175,9 @@ impl Bench {
         let time = self.options.time / 2;
         let alone = batch(tokens, tokens);
         let mut device = Vec::new();
-        for (way, executors) in ways(&mut on.executors) {
+        let recorded = ("recorded", &mut on.executors);
+        let plain = on.plain.as_mut().map(|plain| ("plain", plain));
+        for (way, executors) in std::iter::once(recorded).chain(plain) {
             let warm = executors.warm_up(&alone);
             let median = warm.and_then(|()| executors.latency_ms(&alone, time));
             device.push((way, figure(way, median)));
@@ -180,19 +192,20 @@ impl Bench {
         }
     }
 
-    /// Components and native code in turn, on the same weights.
-    fn tax(&self, on: &mut Loaded) -> Result<Tax> {
+    /// Components and native code in turn, on the same weights. Passes are not recorded: those that
+    /// are run without either.
+    fn tax(&self, on: &Loaded, mut components: Executors) -> Result<Tax> {
         let tokens = TAX_TOKENS.min(on.model.batch_tokens / 2);
         let mut native = Executors::native(on.model.guest, &on.bundle, &self.device, &on.weights)?;
         let (full, alone) = (batch(tokens, on.model.batch_tokens), batch(tokens, tokens));
-        for executors in [&mut on.executors, &mut native] {
+        for executors in [&mut components, &mut native] {
             executors.warm_up(&full)?;
             executors.warm_up(&alone)?;
         }
         let time = self.options.time / 2;
         let (mut tokens_per_s, mut latency_ms) = ([0.0; 2], [0.0; 2]);
         for _ in 0..TAX_ROUNDS {
-            for (index, executors) in [&mut on.executors, &mut native].into_iter().enumerate() {
+            for (index, executors) in [&mut components, &mut native].into_iter().enumerate() {
                 let rounds = f64::from(TAX_ROUNDS);
                 tokens_per_s[index] += executors.tokens_per_s(&full, time)? / rounds;
                 latency_ms[index] += executors.latency_ms(&alone, time / 2)? / rounds;
@@ -236,11 +249,6 @@ impl Bench {
         let peak = self.device.measure_flops(DType::BF16);
         figure("peak", peak.map_err(anyhow::Error::from))
     }
-}
-
-/// Each way to run a lone input, with its name.
-fn ways(executors: &mut Executors) -> [(&'static str, &mut Executors); 1] {
-    [("device", executors)]
 }
 
 /// A figure; what went wrong is printed, and the rest goes on.
