@@ -50,12 +50,19 @@ pub fn run(arguments: &[String]) -> Result<()> {
     println!("HTTP and s-t (sentence-transformers' encode): texts to vectors; others: token ids");
 
     let mut bench = Bench::new(options, device, peer);
-    let mut all = Vec::new();
+    let (mut all, mut failed) = (Vec::new(), Vec::new());
     for model in bench.options.models.clone() {
-        all.push(bench.model(&model)?);
+        match bench.model(&model) {
+            Ok(measured) => all.push(measured),
+            Err(error) => {
+                println!("FAILED {}: {error:#}", model.name);
+                failed.push(model.name);
+            }
+        }
     }
     report::ratios(&all);
     println!("{} s in all", bench.options.elapsed().as_secs());
+    ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())
 }
 
