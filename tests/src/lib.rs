@@ -7,6 +7,7 @@ pub mod components;
 pub mod cuda;
 pub mod families;
 pub mod goldens;
+pub mod gpu;
 pub mod http;
 pub mod hub;
 pub mod multimodal;

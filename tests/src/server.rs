@@ -255,7 +255,8 @@ pub fn vector(value: &Value) -> Vec<f32> {
         .collect()
 }
 
-/// `tenon`, with no settings of the caller's environment.
+/// `tenon`, with no settings of the caller's environment, on the processor unless an argument
+/// says otherwise.
 pub fn tenon() -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
@@ -264,6 +265,7 @@ pub fn tenon() -> Command {
         }
     }
     command.env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command.env("TENON_DEVICE", "cpu");
     command
 }
 

@@ -1,6 +1,10 @@
 //! Joins the parts into a running server: the only place that knows them all.
 
+mod back;
+mod components;
+mod devices;
 mod load;
+mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,15 +15,17 @@ use tenon_tensor::Device;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bundles;
-use crate::config::{DeviceChoice, ServeOptions};
+use crate::config::ServeOptions;
 use crate::http::{Lifecycle, Server, StopSignals};
 use crate::media::{FetchLimits, Fetcher};
 use crate::observability::{self, Metrics};
-use crate::sandbox::{Sandbox, SandboxLimits};
+use crate::sandbox::{OnFailure, Sandbox, SandboxLimits};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::service::{ImageReader, RequestLimits, Service};
 
+use devices::{DeviceEvents, Devices, Readiness};
 pub use load::Loader;
+pub use worker::worker;
 
 /// How long a deployment's worker may take to end after the last request is answered.
 const WORKER_DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -31,7 +37,6 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let keys = options.keys()?;
     let fetcher = Fetcher::new(options.image_hosts()?, FetchLimits::default())?;
     let threads = options.threads.unwrap_or_else(tenon_tensor::available_cpus);
-    let device = device(options.device, threads)?;
     let metrics = Arc::new(Metrics::new());
     let lifecycle = Lifecycle::new();
     let runtime = Builder::new_multi_thread()
@@ -55,11 +60,19 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     drain_on_signal(&runtime, lifecycle.clone())?;
     let serving = runtime.spawn(server.run());
 
+    let events = DeviceEvents {
+        on_failure: on_failure(metrics.clone()),
+        observer: Arc::new(Readiness::new(lifecycle.clone(), metrics.clone())),
+    };
+    let log_format = options.log_format.name();
+    let devices = Devices::open(&options.device, threads, log_format, &events)?;
+    let devices = Arc::new(devices);
     let sandbox = Sandbox::new(SandboxLimits::default())?;
     let loader = Loader::new(
-        device.clone(),
+        devices.clone(),
         sandbox,
         metrics.clone(),
+        events.on_failure.clone(),
         options.scheduler(),
     );
     let mut deployments = Vec::new();
@@ -88,11 +101,12 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         ImageReader::new(fetcher, options.image_limits(), threads),
     )?);
     lifecycle.ready(service.clone());
+    // Only now, so that a device that is lost already takes readiness back.
+    devices.supervise()?;
     eprintln!(
-        "tenon ready: http://{address}  model {}  {}, {} threads, {} MiB resident, {:.1} s",
+        "tenon ready: http://{address}  model {}  {}, {} MiB resident, {:.1} s",
         models.join(", "),
-        device.name(),
-        device.threads(),
+        devices.name(),
         observability::resident_bytes().unwrap_or(0) >> 20,
         started.elapsed().as_secs_f64(),
     );
@@ -109,6 +123,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
             );
         }
     }
+    devices.stop();
     // A worker that hangs must not keep the process.
     runtime.shutdown_background();
     Ok(())
@@ -130,10 +145,16 @@ fn drain_on_signal(runtime: &Runtime, lifecycle: Lifecycle) -> anyhow::Result<()
 /// Loads a bundle or a model's folder as `serve` would, and prints what it found.
 pub fn check(target: &Path) -> anyhow::Result<()> {
     let bundle = bundles::open(target)?;
+    let metrics = Arc::new(Metrics::new());
+    // On the processor, which every machine has.
+    let device = Device::cpu(tenon_tensor::available_cpus());
     let loader = Loader::new(
-        device(DeviceChoice::Auto, tenon_tensor::available_cpus())?,
+        Arc::new(Devices::Cpu(
+            device.context("cannot set up the CPU as a device")?,
+        )),
         Sandbox::new(SandboxLimits::default())?,
-        Arc::new(Metrics::new()),
+        metrics.clone(),
+        on_failure(metrics),
         SchedulerOptions::default(),
     );
     let card = loader.deploy(&bundle)?.card;
@@ -148,29 +169,14 @@ pub fn check(target: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn device(choice: DeviceChoice, threads: usize) -> anyhow::Result<Device> {
-    match choice {
-        DeviceChoice::Auto | DeviceChoice::Cpu => {
-            if choice == DeviceChoice::Auto {
-                eprintln!("tenon: computing on the CPU: {}", why_no_cuda());
-            }
-            Device::cpu(threads).context("cannot set up the CPU as a device")
-        }
-        DeviceChoice::Cuda(ordinal) => {
-            // Without a cache folder kernels are compiled at every start.
-            let cache = bundles::pull::cache_root().ok();
-            let cache = cache.map(|root| root.join("kernels"));
-            Device::cuda(ordinal, cache.as_deref())
-                .with_context(|| format!("cannot set up CUDA device {ordinal}"))
-        }
-    }
-}
-
-/// Why nobody but who asks for it gets a CUDA device.
-fn why_no_cuda() -> String {
-    match Device::cuda_count() {
-        Ok(0) => "cuda: the driver finds no device".to_owned(),
-        Ok(count) => format!("of {count} CUDA devices one is used with --device cuda only"),
-        Err(error) => error.to_string(),
-    }
+/// Logs a component's failure, and counts it.
+fn on_failure(metrics: Arc<Metrics>) -> OnFailure {
+    Arc::new(move |failure| {
+        metrics.trap(&failure.bundle, failure.role, &failure.component);
+        tracing::error!(
+            bundle = %failure.bundle, role = %failure.role,
+            component = %failure.component, reason = %failure.reason,
+            "component failed"
+        );
+    })
 }

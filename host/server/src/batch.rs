@@ -117,10 +117,32 @@ pub enum ExecuteError {
     /// The executor will never run anything again: its device is gone.
     #[error("{0}")]
     Lost(String),
+    /// The executor's device was lost, and comes back; the batch may have been the cause.
+    #[error("{reason}")]
+    Interrupted {
+        /// What happened.
+        reason: String,
+        /// Whether the batch had begun: else it was not the cause.
+        started: bool,
+    },
 }
 
 /// Runs packed batches, one at a time.
 pub trait Executor: Send + 'static {
     /// Runs one batch.
     fn execute(&mut self, batch: &PackedBatch) -> Result<BatchOutput, ExecuteError>;
+
+    /// As [`Executor::execute`], while nothing else runs on the device: should that be lost,
+    /// it is known who did it.
+    fn execute_alone(&mut self, batch: &PackedBatch) -> Result<BatchOutput, ExecuteError> {
+        self.execute(batch)
+    }
+
+    /// Whether a batch can be run, after waiting for that for `patience` at most.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Lost`] where none ever can.
+    fn await_ready(&mut self, _patience: Duration) -> Result<bool, ExecuteError> {
+        Ok(true)
+    }
 }

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app;
 use crate::bundles::pull;
-use crate::config::ServeOptions;
+use crate::config::{ServeOptions, WorkerOptions};
 
 /// Serves embedding models whose every particular step is a sandboxed WebAssembly component.
 #[derive(Parser)]
@@ -31,6 +31,9 @@ enum Command {
         /// A manifest or a folder.
         bundle: PathBuf,
     },
+    /// Hold a device for the server that starts this.
+    #[command(hide = true)]
+    Worker(WorkerOptions),
 }
 
 /// The default command, for a command line without one.
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(options)) => app::serve(&options),
         Some(Command::Pull { id }) => pull::pull(&id).map(|dir| println!("{}", dir.display())),
         Some(Command::Check { bundle }) => app::check(&bundle),
+        Some(Command::Worker(options)) => app::worker(&options),
         None => app::serve(&Serve::parse_from(["tenon"]).options),
     };
     match result {

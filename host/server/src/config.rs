@@ -16,15 +16,21 @@ use crate::observability::LogFormat;
 use crate::scheduler::SchedulerOptions;
 use crate::tenants::Keys;
 
-/// The device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// More devices than a machine has.
+const MAX_DEVICES: usize = 64;
+
+/// The devices to compute on: `auto`, `cpu`, `cuda`, `cuda:N`, several of these with commas
+/// between, or `cuda:all`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The processor, since CUDA has not been measured on hardware yet.
+    /// The first CUDA device that works, else the processor.
     Auto,
     /// The processor.
     Cpu,
-    /// The CUDA device of this number.
-    Cuda(usize),
+    /// The CUDA devices of these numbers.
+    Cuda(Vec<usize>),
+    /// Every CUDA device.
+    AllCuda,
 }
 
 impl FromStr for DeviceChoice {
@@ -32,15 +38,29 @@ impl FromStr for DeviceChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|ordinal| ordinal.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| "it is none of auto, cpu, cuda and cuda:N".to_owned()),
+            "auto" => return Ok(Self::Auto),
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => return Ok(Self::Cuda(vec![0])),
+            "cuda:all" => return Ok(Self::AllCuda),
+            _ => {}
         }
+        let mut ordinals = Vec::new();
+        for device in text.split(',') {
+            let ordinal = device.strip_prefix("cuda:");
+            let ordinal = ordinal.and_then(|ordinal| ordinal.parse().ok());
+            let ordinal = ordinal.ok_or(
+                "it is none of auto, cpu, cuda, cuda:N, several cuda:N with commas between, and \
+                 cuda:all",
+            )?;
+            if ordinals.contains(&ordinal) {
+                return Err(format!("it names {device} twice"));
+            }
+            if ordinals.len() == MAX_DEVICES {
+                return Err(format!("it names more than {MAX_DEVICES} devices"));
+            }
+            ordinals.push(ordinal);
+        }
+        Ok(Self::Cuda(ordinals))
     }
 }
 
@@ -51,6 +71,23 @@ pub enum LogChoice {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl LogChoice {
+    /// As the argument of this name has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    fn format(self) -> LogFormat {
+        match self {
+            Self::Text => LogFormat::Text,
+            Self::Json => LogFormat::Json,
+        }
+    }
 }
 
 /// Arguments of `tenon serve`.
@@ -104,7 +141,8 @@ pub struct ServeOptions {
     /// The port to listen on; 0 takes any that is free.
     #[arg(long, default_value_t = 8080, env = "TENON_PORT")]
     pub port: u16,
-    /// The device to compute on: auto, cpu, cuda or cuda:N.
+    /// The device to compute on: auto, cpu, cuda, cuda:N, several with commas between
+    /// (cuda:0,cuda:1), or cuda:all.
     #[arg(
         long,
         value_name = "DEVICE",
@@ -275,9 +313,64 @@ impl ServeOptions {
 
     /// How log lines are written.
     pub fn logs(&self) -> LogFormat {
-        match self.log_format {
-            LogChoice::Text => LogFormat::Text,
-            LogChoice::Json => LogFormat::Json,
+        self.log_format.format()
+    }
+}
+
+/// Arguments of `tenon worker`, which the server writes.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerOptions {
+    /// The number of the CUDA device.
+    #[arg(long)]
+    pub ordinal: usize,
+    /// Where compiled kernels are kept.
+    #[arg(long)]
+    pub kernels: Option<PathBuf>,
+    /// As of the server.
+    #[arg(long, value_enum)]
+    pub log_format: LogChoice,
+}
+
+impl WorkerOptions {
+    /// How log lines are written.
+    pub fn logs(&self) -> LogFormat {
+        self.log_format.format()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_or_refused_by_name() {
+        let check = |text: &str, expected: Result<DeviceChoice, &str>| match (
+            DeviceChoice::from_str(text),
+            expected,
+        ) {
+            (Ok(choice), Ok(expected)) => assert_eq!(choice, expected, "{text}"),
+            (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
+            (found, _) => panic!("{text}: {found:?}"),
+        };
+        check("auto", Ok(DeviceChoice::Auto));
+        check("cpu", Ok(DeviceChoice::Cpu));
+        check("cuda", Ok(DeviceChoice::Cuda(vec![0])));
+        check("cuda:1", Ok(DeviceChoice::Cuda(vec![1])));
+        check("cuda:2,cuda:0", Ok(DeviceChoice::Cuda(vec![2, 0])));
+        check("cuda:all", Ok(DeviceChoice::AllCuda));
+        check("cuda:0,cuda:0", Err("cuda:0 twice"));
+        for nonsense in [
+            "",
+            "tpu",
+            "cuda:",
+            "cuda:-1",
+            "cuda:0,",
+            "cuda:0,cpu",
+            "cuda:0,1",
+        ] {
+            check(nonsense, Err("cuda:all"));
         }
+        let many: Vec<String> = (0..=MAX_DEVICES).map(|n| format!("cuda:{n}")).collect();
+        check(&many.join(","), Err("more than 64"));
     }
 }

@@ -14,6 +14,7 @@ pub mod host_api;
 pub mod http;
 pub mod media;
 pub mod observability;
+pub mod replica;
 pub mod role;
 pub mod sandbox;
 pub mod scheduler;

@@ -44,12 +44,12 @@ impl Pixels {
     }
 
     /// Pixels of a row.
-    pub(crate) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.width as usize
     }
 
     /// All rows, one after the other.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.rgb
     }
 

@@ -1,55 +1,53 @@
 //! From a bundle to a deployment: components compiled and linked, weights opened, one
 //! batch run, the queue started.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use tenon_preprocess::TextTokenizer;
-use tenon_tensor::{DType, Device, Weights};
 
-use crate::batch::{Executor, PackedBatch, Sequence};
-use crate::bundles::{Bundle, ComponentSource, ServedDtype, builtin};
+use super::back;
+use super::components::Components;
+use super::devices::{Devices, at_once};
+use crate::batch::Executor;
+use crate::bundles::Bundle;
 use crate::http::service::ModelCard;
 use crate::observability::Metrics;
+use crate::replica::{BackFacts, BackPlan, Loaded};
 use crate::role::Role;
-use crate::sandbox::{
-    BackHalf, Component, FrontBundle, FrontRoles, OnFailure, RoleConfig, Sandbox,
-};
+use crate::sandbox::{FrontBundle, FrontRoles, OnFailure, RoleConfig, Sandbox};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::service::Deployment;
-
-/// A component file larger than this is not read. The compiler has its own limit.
-const MAX_COMPONENT_BYTES: u64 = 64 << 20;
 
 /// The longest input where neither the checkpoint nor its architecture has a limit.
 const DEFAULT_MAX_TOKENS: usize = 8192;
 
-/// Loads bundles onto one device, each component compiled once.
+/// Loads bundles onto every device.
 pub struct Loader {
-    device: Device,
-    sandbox: Sandbox,
+    devices: Arc<Devices>,
+    components: Components,
     metrics: Arc<Metrics>,
+    on_failure: OnFailure,
     scheduler: SchedulerOptions,
-    compiled: Mutex<HashMap<ComponentSource, Component>>,
 }
 
 impl Loader {
-    /// A loader for one device and one sandbox.
+    /// A loader for these devices and one sandbox.
     pub fn new(
-        device: Device,
+        devices: Arc<Devices>,
         sandbox: Sandbox,
         metrics: Arc<Metrics>,
+        on_failure: OnFailure,
         scheduler: SchedulerOptions,
     ) -> Self {
         Self {
-            device,
-            sandbox,
+            devices,
+            components: Components::new(sandbox),
             metrics,
+            on_failure,
             scheduler,
-            compiled: Mutex::new(HashMap::new()),
         }
     }
 
@@ -74,9 +72,7 @@ impl Loader {
         progress.set_message("compiling components");
         let checkpoint: Arc<str> = bundle.checkpoint_config.as_str().into();
         let part = |role: Role| {
-            let component = self
-                .component(bundle.roles.get(role))
-                .with_context(|| format!("the role {role}"))?;
+            let component = self.components.of_role(role, bundle.roles.get(role))?;
             let config = RoleConfig {
                 checkpoint: checkpoint.clone(),
                 role: bundle.role_config.get(role).to_string().into(),
@@ -88,40 +84,15 @@ impl Loader {
             template: part(Role::Template)?,
             encoder: part(Role::ResponseEncoder)?,
         };
-        let model = part(Role::Model)?;
-        let pooling = part(Role::Pooling)?;
-        let front = FrontBundle::new(&self.sandbox, &bundle.name, front, tokenizer.clone())?;
+        let sandbox = self.components.sandbox();
+        let front = FrontBundle::new(sandbox, &bundle.name, front, tokenizer.clone())?;
 
-        let on_failure = self.on_failure();
-        progress.set_message("opening weights");
-        let dtype = self.dtype(bundle);
-        let weights = Weights::open(&self.device, &bundle.weights_dir, dtype)?;
-        let back_half = || {
-            let (back, model, pooling) = BackHalf::new(
-                &self.sandbox,
-                &bundle.name,
-                model.clone(),
-                pooling.clone(),
-                weights.clone(),
-                self.device.clone(),
-            )?;
-            let back = back.with_on_failure(on_failure.clone());
-            anyhow::Ok((back, model, pooling))
-        };
-        let (mut back, model_info, pooling_info) = back_half()?;
-
-        progress.set_message("running a first batch");
-        // It packs every weight, so that no request waits for that.
-        let probe = Sequence {
-            token_ids: vec![0; 2],
-            ..Sequence::default()
-        };
-        let output = back
-            .execute(&PackedBatch::pack([&probe]))
-            .context("the first batch failed")?;
-        for row in output.rows {
-            row.context("the first batch failed")?;
-        }
+        let Loaded { facts, executors } = self.back(&BackPlan::of(bundle), progress)?;
+        let BackFacts {
+            model: model_info,
+            pooling: pooling_info,
+            dtype,
+        } = facts;
 
         // What sentence-transformers is told, else what the tokenizer says; never more than
         // the architecture has positions for.
@@ -145,11 +116,6 @@ impl Loader {
         };
         let metrics = self.metrics.model(&bundle.name);
         let observer = Arc::new(metrics.clone());
-        let mut executors: Vec<Box<dyn Executor>> = vec![Box::new(back)];
-        while executors.len() < self.device.batches_in_flight() {
-            let (another, ..) = back_half()?;
-            executors.push(Box::new(another));
-        }
         let scheduler = Scheduler::start(self.scheduler.clone(), executors, observer);
         Ok(Deployment {
             card,
@@ -157,67 +123,36 @@ impl Loader {
             tokenizer,
             scheduler,
             metrics,
-            on_failure,
+            on_failure: self.on_failure.clone(),
             model: model_info,
             pooling: pooling_info,
         })
     }
 
-    /// Logs a component's failure, and counts it.
-    fn on_failure(&self) -> OnFailure {
-        let metrics = self.metrics.clone();
-        Arc::new(move |failure| {
-            metrics.trap(&failure.bundle, failure.role, &failure.component);
-            tracing::error!(
-                bundle = %failure.bundle, role = %failure.role,
-                component = %failure.component, reason = %failure.reason,
-                "component failed"
-            );
-        })
-    }
-
-    /// `auto` keeps the checkpoint's precision: bf16 only where the checkpoint is stored
-    /// in bf16 and the device multiplies it natively.
-    fn dtype(&self, bundle: &Bundle) -> DType {
-        match bundle.dtype {
-            ServedDtype::F32 => DType::F32,
-            ServedDtype::Bf16 => DType::BF16,
-            ServedDtype::F16 => DType::F16,
-            ServedDtype::Auto if bundle.checkpoint_is_bf16 => self.device.preferred_weight_dtype(),
-            ServedDtype::Auto => DType::F32,
-        }
-    }
-
-    fn component(&self, source: &ComponentSource) -> anyhow::Result<Component> {
-        // A loader that panicked leaves the map as it was.
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(component) = compiled.get(source) {
-            return Ok(component.clone());
-        }
-        let component = match source {
-            ComponentSource::Builtin(name) => {
-                let found = builtin::component(name)
-                    .with_context(|| format!("no built-in component is named {name:?}"))?;
-                self.sandbox.compile(&source.to_string(), found.wasm)?
+    /// The back half on every device.
+    fn back(&self, plan: &BackPlan, progress: &ProgressBar) -> anyhow::Result<Loaded> {
+        let replicas = match &*self.devices {
+            Devices::Cpu(device) => {
+                let components = &self.components;
+                return back::load(plan, device, components, &self.on_failure, progress);
             }
-            ComponentSource::File(path) => {
-                let bytes = read_limited(path)
-                    .with_context(|| format!("cannot read the component {}", path.display()))?;
-                self.sandbox.compile(&source.to_string(), &bytes)?
-            }
+            Devices::Cuda(replicas) => replicas,
         };
-        compiled.insert(source.clone(), component.clone());
-        Ok(component)
+        progress.set_message(format!("loading on {}", self.devices.name()));
+        let mut facts = None;
+        let mut executors: Vec<Box<dyn Executor>> = Vec::new();
+        for loaded in at_once(replicas, |replica| replica.load(plan)) {
+            let (of_device, more) = loaded.map_err(anyhow::Error::msg)?;
+            let same = facts.get_or_insert_with(|| of_device.clone());
+            anyhow::ensure!(
+                *same == of_device,
+                "the devices do not agree: {same:?} on one, {of_device:?} on another"
+            );
+            executors.extend(more);
+        }
+        let facts = facts.ok_or_else(|| anyhow!("there is no device"))?;
+        Ok(Loaded { facts, executors })
     }
-}
-
-fn read_limited(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
-    let bytes = std::fs::metadata(path)?.len();
-    anyhow::ensure!(
-        bytes <= MAX_COMPONENT_BYTES,
-        "it has {bytes} bytes, the limit is {MAX_COMPONENT_BYTES}"
-    );
-    Ok(std::fs::read(path)?)
 }
 
 fn spinner(name: &str) -> ProgressBar {

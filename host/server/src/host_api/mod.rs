@@ -80,6 +80,7 @@ pub mod model {
         path: "../../wit",
         world: "model-role",
         exports: { default: async },
+        additional_derives: [PartialEq, Eq],
         with: {
             "tenon:embed/config": crate::host_api::imports::config,
             "tenon:embed/tensor": crate::host_api::imports::tensor,
@@ -97,6 +98,7 @@ pub mod pooling {
         path: "../../wit",
         world: "pooling-role",
         exports: { default: async },
+        additional_derives: [PartialEq, Eq],
         with: {
             "tenon:embed/config": crate::host_api::imports::config,
             "tenon:embed/tensor": crate::host_api::imports::tensor,

@@ -12,6 +12,8 @@ use super::service::EmbedService;
 enum Phase {
     Starting,
     Ready,
+    /// No device is usable for now; requests wait.
+    Recovering,
     /// A deployment cannot work any more; the rest still may.
     Failed,
     Draining,
@@ -45,6 +47,16 @@ impl Lifecycle {
         self.turn(Phase::Ready, |phase| phase == Phase::Starting);
     }
 
+    /// Not ready for now: what computes is being replaced.
+    pub fn recover(&self) {
+        self.turn(Phase::Recovering, |phase| phase == Phase::Ready);
+    }
+
+    /// Ready again.
+    pub fn recovered(&self) {
+        self.turn(Phase::Ready, |phase| phase == Phase::Recovering);
+    }
+
     /// No longer ready: something is broken that only a restart repairs.
     pub fn fail(&self) {
         self.turn(Phase::Failed, |phase| phase != Phase::Draining);
@@ -66,6 +78,7 @@ impl Lifecycle {
         match *self.shared.phase.borrow() {
             Phase::Starting => "starting",
             Phase::Ready => "ready",
+            Phase::Recovering => "recovering",
             Phase::Failed => "failed",
             Phase::Draining => "draining",
         }

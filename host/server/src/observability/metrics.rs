@@ -29,6 +29,11 @@ struct EndpointLabel {
     endpoint: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeviceLabel {
+    device: String,
+}
+
 /// The process's numbers.
 #[derive(Debug)]
 pub struct Metrics {
@@ -37,6 +42,7 @@ pub struct Metrics {
     durations: Family<EndpointLabel, Histogram>,
     in_flight: Gauge,
     connections: Gauge,
+    worker_restarts: Family<DeviceLabel, Counter>,
     models: Families,
 }
 
@@ -63,6 +69,9 @@ impl Metrics {
         ours.register("in_flight_requests", help, in_flight.clone());
         let connections = Gauge::default();
         ours.register("connections", "Open connections", connections.clone());
+        let worker_restarts = Family::default();
+        let help = "Worker processes started because the last one was lost, by device";
+        ours.register("worker_restarts", help, worker_restarts.clone());
         let models = Families::register(ours);
         Self {
             registry,
@@ -70,6 +79,7 @@ impl Metrics {
             durations,
             in_flight,
             connections,
+            worker_restarts,
             models,
         }
     }
@@ -82,6 +92,14 @@ impl Metrics {
     /// Counts a call into a component that trapped or overran a limit.
     pub fn trap(&self, bundle: &str, role: Role, component: &str) {
         self.models.trap(bundle, role, component);
+    }
+
+    /// How often the worker process of a device was replaced.
+    pub fn worker_restarts(&self, device: &str) -> Counter {
+        let label = DeviceLabel {
+            device: device.to_owned(),
+        };
+        self.worker_restarts.get_or_create_owned(&label)
     }
 
     /// Counts a request. `endpoint` is a known route, never the path as it came.
@@ -125,6 +143,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.request("/health", 200, Duration::from_micros(50));
         metrics.in_flight().inc();
+        metrics.worker_restarts("cuda:1").inc();
         metrics.trap("mini", Role::Pooling, "my-pooling");
         let model = metrics.model("mini");
         model.tokens(7);
@@ -143,6 +162,7 @@ mod tests {
         for line in [
             r#"tenon_requests_total{endpoint="/health",status="200"} 1"#,
             "tenon_in_flight_requests 1",
+            r#"tenon_worker_restarts_total{device="cuda:1"} 1"#,
             r#"tenon_traps_total{bundle="mini",role="pooling",component="my-pooling"} 1"#,
             r#"tenon_tokens_total{model="mini"} 7"#,
             r#"tenon_queued_sequences{model="mini"} 3"#,

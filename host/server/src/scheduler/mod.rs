@@ -46,6 +46,8 @@ mod ticket;
 mod worker;
 
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
@@ -118,8 +120,8 @@ impl Scheduler {
         self.stopped().await;
     }
 
-    /// Returns when the workers have ended: after a drain, or because an executor is lost
-    /// or panicked, after which nothing is admitted any more.
+    /// Returns when the workers have ended: after a drain, because the last executor is
+    /// lost, or because one panicked, after which nothing is admitted any more.
     pub async fn stopped(&self) {
         self.handle.shared.stopped().await;
     }

@@ -149,7 +149,7 @@ impl Queue {
     /// Takes the next batch of at most `max_tokens`, or of one sequence longer than that.
     pub(super) fn take(&mut self, now: Instant, max_tokens: usize) -> Taken {
         let mut taken = Taken {
-            expired: self.take_expired(now),
+            expired: self.expire(now),
             ..Taken::default()
         };
         let mut room = max_tokens.max(1);
@@ -210,7 +210,8 @@ impl Queue {
         }
     }
 
-    fn take_expired(&mut self, now: Instant) -> Vec<RequestId> {
+    /// Drops requests whose deadline has passed.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<RequestId> {
         let mut expired = Vec::new();
         while let Some(&(deadline, id)) = self.deadlines.first() {
             if deadline > now {

@@ -1,6 +1,6 @@
 //! What callers and the worker share: the queue, and the replies still owed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,20 @@ pub(super) struct Shared {
     stopped: watch::Sender<bool>,
 }
 
+/// A batch, and what has become of it so far.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) batch: Vec<Picked>,
+    /// How long each request waited whose first sequence is in the batch.
+    pub(super) waits: Vec<Duration>,
+    /// How often a device was lost while it ran.
+    pub(super) losses: u32,
+}
+
 struct State {
     queue: Queue,
+    /// Batches whose device was lost; they go before everything that waits.
+    interrupted: VecDeque<Work>,
     /// Every request that has not been answered, queued or running.
     unanswered: HashMap<RequestId, Unanswered>,
     next_id: RequestId,
@@ -55,6 +67,7 @@ impl Shared {
             observer,
             state: Mutex::new(State {
                 queue: Queue::default(),
+                interrupted: VecDeque::new(),
                 unanswered: HashMap::new(),
                 next_id: 0,
                 open: true,
@@ -135,6 +148,7 @@ impl Shared {
         }
         state.open = false;
         state.queue.clear();
+        state.interrupted.clear();
         self.observer.queued(0);
         let left = std::mem::take(&mut state.unanswered);
         drop(state);
@@ -152,9 +166,12 @@ impl Shared {
     }
 
     /// Waits for work; `None` when the scheduler is closed and nothing waits.
-    pub(super) fn next_batch(&self) -> Option<(Vec<Picked>, Vec<Duration>)> {
+    pub(super) fn next_batch(&self) -> Option<Work> {
         let mut state = self.lock();
         loop {
+            if let Some(work) = state.interrupted.pop_front() {
+                return Some(work);
+            }
             let now = Instant::now();
             let taken = state.queue.take(now, self.options.max_batch_tokens);
             let Taken {
@@ -168,7 +185,11 @@ impl Shared {
                 drop(state);
                 send(replies);
                 if !batch.is_empty() {
-                    return Some((batch, waits));
+                    return Some(Work {
+                        batch,
+                        waits,
+                        losses: 0,
+                    });
                 }
                 state = self.lock();
             } else if !state.open {
@@ -178,6 +199,37 @@ impl Shared {
                 state = waited.unwrap_or_else(PoisonError::into_inner);
             }
         }
+    }
+
+    /// Has a batch run again, by whichever worker is free first.
+    pub(super) fn put_back(&self, work: Work) {
+        self.lock().interrupted.push_back(work);
+        self.work.notify_one();
+    }
+
+    /// Whether the scheduler is closed and nothing waits.
+    pub(super) fn is_done(&self) -> bool {
+        let state = self.lock();
+        !state.open && state.interrupted.is_empty() && state.queue.sequences() == 0
+    }
+
+    /// Answers requests whose deadline has passed, while nobody takes batches.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut state = self.lock();
+        let mut expired = state.queue.expire(now);
+        let interrupted = state.interrupted.iter().flat_map(|work| &work.batch);
+        let overdue = interrupted.filter(|picked| {
+            let deadline = state.unanswered.get(&picked.request).map(|it| it.deadline);
+            deadline.flatten().is_some_and(|deadline| deadline <= now)
+        });
+        expired.extend(overdue.map(|picked| picked.request));
+        if expired.is_empty() {
+            return;
+        }
+        let replies = state.fail(expired, &SubmitError::DeadlineExceeded);
+        self.observer.queued(state.queue.sequences());
+        drop(state);
+        send(replies);
     }
 
     /// Leaves out sequences whose request was cancelled, or whose deadline has passed.

@@ -39,12 +39,20 @@ static uint64_t wanted(const char* variable, uint64_t otherwise) {
     return text ? strtoull(text, nullptr, 10) : otherwise;
 }
 
+const char* fails_once() { return getenv("EMULATED_GPU_FAILS_ONCE"); }
+
+static bool has_failed() {
+    const char* mark = fails_once();
+    FILE* file = mark ? fopen(mark, "r") : nullptr;
+    return file && fclose(file) == 0;
+}
+
 EXPORT CUresult cuInit(unsigned flags) {
     std::lock_guard<std::mutex> guard(state.lock);
     if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
     if (state.initialised) return CUDA_SUCCESS;
     state.initialised = true;
-    state.fails_at = wanted("EMULATED_GPU_FAILS_AFTER", 0);
+    state.fails_at = has_failed() ? 0 : wanted("EMULATED_GPU_FAILS_AFTER", 0);
     for (CUdevice device = 0; device < CUdevice(wanted("EMULATED_GPUS", 1)); device++) {
         state.contexts[device].device = device;
     }

@@ -67,6 +67,9 @@ struct State {
 extern State& state;
 extern thread_local Context* current;
 
+// The file that says that a process has lost its device already; none where each is to.
+const char* fails_once();
+
 __attribute__((format(printf, 1, 2))) void complain(const char* format, ...);
 // Says what went wrong and what ran last, and ends the program.
 [[noreturn]] __attribute__((format(printf, 1, 2))) void give_up(const char* format, ...);
