@@ -73,7 +73,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         sandbox,
         metrics.clone(),
         events.on_failure.clone(),
-        options.scheduler(),
+        options.scheduler(devices.batch_tokens()),
     );
     let mut deployments = Vec::new();
     for bundle in options.bundles()? {

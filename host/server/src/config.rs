@@ -156,10 +156,9 @@ pub struct ServeOptions {
     /// Threads that compute [default: the CPUs that the process may use].
     #[arg(long, value_name = "N", env = "TENON_THREADS")]
     pub threads: Option<usize>,
-    /// Tokens in one batch.
-    #[arg(long, value_name = "N", env = "TENON_MAX_BATCH_TOKENS",
-        default_value_t = SchedulerOptions::default().max_batch_tokens)]
-    pub max_batch_tokens: usize,
+    /// Tokens in one batch [default: 1024 on the processor, 16384 on CUDA devices].
+    #[arg(long, value_name = "N", env = "TENON_MAX_BATCH_TOKENS")]
+    pub max_batch_tokens: Option<usize>,
     /// Inputs that may wait; more are refused with 429.
     #[arg(long, value_name = "N", env = "TENON_MAX_QUEUED_INPUTS",
         default_value_t = SchedulerOptions::default().max_queued_sequences)]
@@ -274,10 +273,10 @@ impl ServeOptions {
         Ok(bundle)
     }
 
-    /// The scheduler's part.
-    pub fn scheduler(&self) -> SchedulerOptions {
+    /// The scheduler's part, with so many tokens in a batch where the operator says nothing.
+    pub fn scheduler(&self, default_batch_tokens: usize) -> SchedulerOptions {
         SchedulerOptions {
-            max_batch_tokens: self.max_batch_tokens,
+            max_batch_tokens: self.max_batch_tokens.unwrap_or(default_batch_tokens),
             max_queued_sequences: self.max_queued_inputs,
             ..SchedulerOptions::default()
         }

@@ -56,6 +56,15 @@ impl Devices {
         Ok(Self::Cpu(device))
     }
 
+    /// Tokens in one batch: enough that all of a device is at work, and on the processor few
+    /// enough to stay in its caches.
+    pub fn batch_tokens(&self) -> usize {
+        match self {
+            Self::Cpu(_) => 1024,
+            Self::Cuda(_) => 16_384,
+        }
+    }
+
     /// All of these, at the same time: each may take seconds.
     fn all(
         ordinals: &[usize],
