@@ -105,6 +105,36 @@ fn attention_in_16_bits_equals_that_in_f32_but_for_rounding() {
     }
 }
 
+/// Batches with long sequences are computed by other kernels than those without.
+#[test]
+fn attention_in_16_bits_is_the_same_beside_a_long_sequence() {
+    for (_, cuda, _) in pairs() {
+        let mut random = Random(6);
+        for head_dim in [32, 64, 80, 96, 128, 256] {
+            let width = 3 * head_dim;
+            let values = random.values(240 * width);
+            let options = AttentionOptions {
+                heads: 1,
+                kv_heads: 1,
+                scale: 1.0 / (head_dim as f32).sqrt(),
+                causal: head_dim == 128,
+                window: (head_dim == 96).then_some(16),
+            };
+            let attend = |rows: usize, ends: &[u32]| {
+                let qkv = Tensor::from_f32(&cuda, &[rows, width], &values[..rows * width]).unwrap();
+                let layout = SequenceLayout::packed(ends, &vec![0; ends.len() - 1]).unwrap();
+                let input = AttentionInput::Fused(&qkv);
+                let mixed = ops::attention(&cuda, input, &layout, None, &options).unwrap();
+                mixed.to_f32().unwrap()
+            };
+            let alone = attend(100, &[0, 100]);
+            let beside = attend(240, &[0, 100, 240]);
+            let what = format!("{:?} head_dim {head_dim}", cuda.dtype);
+            check_same_bits(&what, &beside[..alone.len()], &alone);
+        }
+    }
+}
+
 #[test]
 fn other_operations_in_16_bits_equal_those_in_f32_but_for_rounding() {
     for (cpu, cuda, tolerance) in pairs() {

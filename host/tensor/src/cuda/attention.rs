@@ -16,6 +16,10 @@ const THREADS: u32 = 128;
 /// What addresses and strides are multiples of on tensor cores, in bytes.
 const ALIGNMENT: u64 = 16;
 
+/// The longest sequence of a batch that the short form of a kernel is for, as measured. Both
+/// forms round alike, so that a sequence's results do not depend on the others'.
+const SHORT_ROWS: usize = 128;
+
 /// A kernel, the queries that a block of it has, and its shared memory.
 struct Kernel {
     name: String,
@@ -26,12 +30,24 @@ struct Kernel {
 }
 
 /// The kernel on tensor cores, as in `kernels/attention.cu`; none where it cannot take these.
-fn on_tensor_cores(parts: &[Rows; 3], dtype: DType, head_dim: usize) -> Option<Kernel> {
-    const QUERIES: usize = 64;
-    let keys = match head_dim {
-        32 | 64 | 80 | 96 | 128 => 64,
-        256 => 32,
+fn on_tensor_cores(
+    parts: &[Rows; 3],
+    dtype: DType,
+    head_dim: usize,
+    max_rows: usize,
+) -> Option<Kernel> {
+    // Tiles of keys, how many of them are in shared memory, and whether there is a form whose
+    // blocks have half the queries: of short sequences there are then enough of them.
+    let (keys, stages, halves) = match head_dim {
+        32 | 80 | 96 | 128 => (32, 2, true),
+        64 => (64, 2, true),
+        256 => (64, 1, false),
         _ => return None,
+    };
+    let (queries, form) = match halves {
+        true if max_rows > SHORT_ROWS => (128, ""),
+        true => (64, "_short"),
+        false => (64, ""),
     };
     let aligned = |rows: &Rows| {
         let stride = rows.stride as u64 * dtype.size() as u64;
@@ -41,9 +57,9 @@ fn on_tensor_cores(parts: &[Rows; 3], dtype: DType, head_dim: usize) -> Option<K
         return None;
     }
     Some(Kernel {
-        name: format!("attention_{dtype}_{head_dim}"),
-        queries: QUERIES,
-        shared_bytes: (QUERIES + 2 * keys) * (head_dim + 8) * 2,
+        name: format!("attention_{dtype}_{head_dim}{form}"),
+        queries,
+        shared_bytes: (queries + 2 * stages * keys) * (head_dim + 8) * 2,
         any_width: false,
     })
 }
@@ -83,7 +99,7 @@ impl OnCuda<'_> {
             );
         }
         let head_dim = shape.width() / options.heads;
-        let kernel = on_tensor_cores(&parts, dtype, head_dim);
+        let kernel = on_tensor_cores(&parts, dtype, head_dim, layout.max_rows());
         let kernel = kernel.unwrap_or_else(|| plain(dtype, head_dim));
         let out = self.allocate(OP, dtype, &shape)?;
         let [q, k, v] = &parts;

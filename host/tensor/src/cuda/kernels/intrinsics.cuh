@@ -81,6 +81,13 @@ DEVICE u32 f16_pair(float low, float high) {
     return pair;
 }
 
+// The value itself, of which the compiler does not know that it is the same each time: what is
+// derived from it inside a loop is computed there, and not kept in registers.
+DEVICE int opaque(int value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+
 DEVICE u32 shared_address(const void* pointer) {
     return static_cast<u32>(__cvta_generic_to_shared(pointer));
 }

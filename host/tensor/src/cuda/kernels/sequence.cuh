@@ -28,6 +28,11 @@ struct Visible {
                key + keys - 1 <= query + right;
     }
 
+    // Whether any of `queries` from `query` on sees any of `keys` from `key` on, below the length.
+    DEVICE bool any_sees(int query, int queries, int key, int keys) const {
+        return query < length && key < query + queries + right && key + keys > query - left;
+    }
+
     // The first key that any of the queries from `query` on sees, rounded down to a whole tile:
     // tiles begin at the sequence's start whatever else is in the batch.
     DEVICE int first_key(int query, int tile) const {
@@ -52,9 +57,9 @@ struct DistanceBias {
           reach(reach) {}
 
     DEVICE bool exists() const { return zero; }
-    DEVICE float of(int query, int key) const {
-        return zero[larger(-reach, smaller(reach, key - query))];
-    }
+    DEVICE float of(int query, int key) const { return at(key - query); }
+    // For the key at `distance` from its query.
+    DEVICE float at(int distance) const { return zero[larger(-reach, smaller(reach, distance))]; }
 };
 
 constexpr float LOG2_E = 1.4426950408889634f;

@@ -10,5 +10,6 @@ int main() {
     CHECK_BOTH(80)
     CHECK_BOTH(96)
     CHECK_BOTH(128)
-    CHECK_BOTH(256)
+    CHECK_FORMS(bf16, Bf16, 256, 256, 256, few_shapes())
+    CHECK_FORMS(f16, F16, 256, 256, 256, few_shapes())
 }

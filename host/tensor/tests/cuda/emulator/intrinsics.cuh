@@ -93,6 +93,8 @@ UNWATCHED DEVICE float float_of_f16(u16 bits) {
 DEVICE u32 bf16_pair(float low, float high) { return bf16_bits(low) | u32(bf16_bits(high)) << 16; }
 DEVICE u32 f16_pair(float low, float high) { return f16_bits(low) | u32(f16_bits(high)) << 16; }
 
+DEVICE int opaque(int value) { return value; }
+
 // 16 bytes of shared memory at a multiple of 16.
 DEVICE u8* shared_piece(const void* pointer) {
     auto offset = static_cast<const u8*>(pointer) - block.shared();
