@@ -219,6 +219,25 @@ fn a_lost_process_is_replaced_and_everything_is_loaded_again() {
 }
 
 #[test]
+fn a_batch_for_a_process_that_is_lost_already_has_not_begun() {
+    let told = Arc::new(Told::default());
+    let on_failure = Arc::new(|_: &ComponentFailure| {});
+    let threads = Threads::default();
+    let replica = Replica::start("cuda:0", threads, limits(), told, on_failure).unwrap();
+    let (_, mut executors) = replica.load(&plan("a bundle")).unwrap();
+    // Nobody watches yet, so that the device seems to be up.
+    is_interrupted(executors[0].execute(&batch(POISON)), "an illegal access");
+    for executor in &mut executors {
+        let result = executor.execute(&batch(1));
+        let unbegun = matches!(
+            result,
+            Err(ExecuteError::Interrupted { started: false, .. })
+        );
+        assert!(unbegun, "{result:?}");
+    }
+}
+
+#[test]
 fn a_process_that_hangs_is_replaced() {
     let (_replica, mut executor, _) = loaded(Threads::default());
     is_interrupted(executor.execute(&batch(HANG)), "within 1 s");
