@@ -1,6 +1,7 @@
 //! Runs batches on a device that another process holds.
 
 use std::sync::{Arc, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use super::device::{Phase, Shared};
@@ -34,6 +35,10 @@ impl ReplicaExecutor {
         let ran = process
             .link()
             .run(self.lane, batch, self.device.batch_time());
+        if let Ok(Err(ExecuteError::Interrupted { .. })) = ran {
+            // The supervisor is about to notice as well; until then the device seems to be up.
+            thread::sleep(Duration::from_millis(1));
+        }
         ran.unwrap_or_else(|Broken(reason)| {
             Err(ExecuteError::Interrupted {
                 reason: format!("{name}: {reason}"),

@@ -145,7 +145,7 @@ impl Link {
         }
     }
 
-    /// Runs a batch; of each lane one at a time.
+    /// Runs a batch; of each lane one at a time. The link breaks while it runs, or it never began.
     pub fn run(&self, lane: Lane, batch: &PackedBatch, limit: Duration) -> Result<Outcome, Broken> {
         let order = Order::execute(lane, batch);
         if order.len() > MAX_FRAME_BYTES {
@@ -157,12 +157,15 @@ impl Link {
         }
         let (outcome, arrives) = mpsc::sync_channel(1);
         let mut state = self.lock();
-        if let Some(broken) = &state.broken {
-            return Err(broken.clone());
+        if let Some(Broken(reason)) = &state.broken {
+            return Ok(Err(never_began(reason)));
         }
         state.waiting.insert(lane, outcome);
         drop(state);
-        self.send(&order)?;
+        // What was sent in part is never run.
+        if let Err(Broken(reason)) = self.send(&order) {
+            return Ok(Err(never_began(&reason)));
+        }
         match arrives.recv_timeout(limit) {
             Ok(outcome) => Ok(outcome),
             Err(RecvTimeoutError::Timeout) => {
@@ -201,5 +204,12 @@ impl Link {
     /// A panic elsewhere leaves the state usable: no code here panics halfway.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn never_began(reason: &str) -> ExecuteError {
+    ExecuteError::Interrupted {
+        reason: reason.to_owned(),
+        started: false,
     }
 }

@@ -193,9 +193,27 @@ fn loaded(threads: Threads) -> (Replica, Box<dyn Executor>, Arc<Told>) {
 
 /// Which process ran a batch.
 fn ran_in(executor: &mut dyn Executor) -> f32 {
-    assert!(executor.await_ready(PATIENCE).unwrap());
-    let output = executor.execute(&batch(1)).unwrap();
-    output.rows[0].clone().unwrap()[0]
+    loop {
+        assert!(executor.await_ready(PATIENCE).unwrap());
+        match executor.execute(&batch(1)) {
+            // Its supervisor has not noticed yet.
+            Err(ExecuteError::Interrupted { started: false, .. }) => {}
+            output => return output.unwrap().rows[0].clone().unwrap()[0],
+        }
+    }
+}
+
+/// What is said of a device that is given up.
+fn given_up(executor: &mut dyn Executor) -> String {
+    let since = Instant::now();
+    loop {
+        match executor.await_ready(PATIENCE) {
+            Err(ExecuteError::Lost(reason)) => return reason,
+            // As above.
+            Ok(true) if since.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 fn is_interrupted(result: Result<BatchOutput, ExecuteError>, why: &str) {
@@ -219,6 +237,25 @@ fn a_lost_process_is_replaced_and_everything_is_loaded_again() {
 }
 
 #[test]
+fn a_batch_for_a_process_that_is_lost_already_has_not_begun() {
+    let told = Arc::new(Told::default());
+    let on_failure = Arc::new(|_: &ComponentFailure| {});
+    let threads = Threads::default();
+    let replica = Replica::start("cuda:0", threads, limits(), told, on_failure).unwrap();
+    let (_, mut executors) = replica.load(&plan("a bundle")).unwrap();
+    // Nobody watches yet, so that the device seems to be up.
+    is_interrupted(executors[0].execute(&batch(POISON)), "an illegal access");
+    for executor in &mut executors {
+        let result = executor.execute(&batch(1));
+        let unbegun = matches!(
+            result,
+            Err(ExecuteError::Interrupted { started: false, .. })
+        );
+        assert!(unbegun, "{result:?}");
+    }
+}
+
+#[test]
 fn a_process_that_hangs_is_replaced() {
     let (_replica, mut executor, _) = loaded(Threads::default());
     is_interrupted(executor.execute(&batch(HANG)), "within 1 s");
@@ -232,10 +269,7 @@ fn a_device_that_is_lost_again_and_again_is_given_up() {
         assert_eq!(ran_in(&mut *executor), number as f32);
         is_interrupted(executor.execute(&batch(POISON)), "an illegal access");
     }
-    let gone = executor.await_ready(PATIENCE);
-    let Err(ExecuteError::Lost(reason)) = gone else {
-        panic!("{gone:?}");
-    };
+    let reason = given_up(&mut *executor);
     assert!(reason.contains("3 restarts"), "{reason}");
     assert_eq!(told.restarts.load(SeqCst), 3);
 }
@@ -254,8 +288,7 @@ fn a_device_that_cannot_be_loaded_again_is_given_up() {
     ] {
         let (_replica, mut executor, told) = loaded(threads);
         is_interrupted(executor.execute(&batch(POISON)), "an illegal access");
-        let gone = executor.await_ready(PATIENCE);
-        assert!(matches!(gone, Err(ExecuteError::Lost(_))), "{gone:?}");
+        given_up(&mut *executor);
         assert_eq!(told.restarts.load(SeqCst), 3);
         assert_eq!(*told.usable.lock().unwrap(), [true, false]);
     }
