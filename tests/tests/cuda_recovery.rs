@@ -15,7 +15,7 @@ use tenon_tests::server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// More kernels than it takes to load the model, and fewer than the tests' requests take.
-const LAUNCHES: &str = "150";
+const LAUNCHES: &str = "300";
 const CLIENTS: usize = 4;
 
 fn family() -> Family {
