@@ -107,7 +107,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         "tenon ready: http://{address}  model {}  {}, {} MiB resident, {:.1} s",
         models.join(", "),
         devices.name(),
-        observability::resident_bytes().unwrap_or(0) >> 20,
+        devices.resident_bytes() >> 20,
         started.elapsed().as_secs_f64(),
     );
     runtime
