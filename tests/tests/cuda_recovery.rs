@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tenon::observability::resident_bytes_of;
 use tenon_tests::families::{self, Family};
 use tenon_tests::gpu::{self, emulated, is_alive, workers};
 use tenon_tests::server::Server;
@@ -298,8 +299,20 @@ fn the_device_is_chosen_by_what_works_and_the_choice_is_said() {
         return;
     };
     let server = start(libraries.as_os_str(), "auto", &[]);
-    assert_eq!(workers(server.id()).len(), 1, "{}", server.log());
-    assert!(server.log().contains("cuda:0 ("), "{}", server.log());
+    let log = server.log();
+    let workers_of = workers(server.id());
+    assert_eq!(workers_of.len(), 1, "{log}");
+    assert!(log.contains("cuda:0 ("), "{log}");
+    // The memory is that of both processes.
+    let said: Vec<&str> = log.split(" MiB resident").collect();
+    let said = said[0].rsplit(' ').next().and_then(|mib| mib.parse().ok());
+    let said: u64 = said.unwrap_or_else(|| panic!("{log}"));
+    let resident = |pid| resident_bytes_of(pid).expect("a process") >> 20;
+    let (here, there) = (resident(server.id()), resident(workers_of[0].0));
+    assert!(
+        said > here.max(there) && said <= here + there + 16,
+        "{said} of {here} and {there}"
+    );
     drop(server);
 
     let nowhere = OsString::from("/nowhere");

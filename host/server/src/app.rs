@@ -68,7 +68,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let devices = Devices::open(&options.device, threads, log_format, &events)?;
     let devices = Arc::new(devices);
     let sandbox = Sandbox::new(SandboxLimits::default())?;
-    let loader = Loader::new(
+    let loader = Loader::onto(
         devices.clone(),
         sandbox,
         metrics.clone(),
@@ -107,7 +107,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         "tenon ready: http://{address}  model {}  {}, {} MiB resident, {:.1} s",
         models.join(", "),
         devices.name(),
-        observability::resident_bytes().unwrap_or(0) >> 20,
+        devices.resident_bytes() >> 20,
         started.elapsed().as_secs_f64(),
     );
     runtime
@@ -145,16 +145,12 @@ fn drain_on_signal(runtime: &Runtime, lifecycle: Lifecycle) -> anyhow::Result<()
 /// Loads a bundle or a model's folder as `serve` would, and prints what it found.
 pub fn check(target: &Path) -> anyhow::Result<()> {
     let bundle = bundles::open(target)?;
-    let metrics = Arc::new(Metrics::new());
     // On the processor, which every machine has.
     let device = Device::cpu(tenon_tensor::available_cpus());
     let loader = Loader::new(
-        Arc::new(Devices::Cpu(
-            device.context("cannot set up the CPU as a device")?,
-        )),
+        device.context("cannot set up the CPU as a device")?,
         Sandbox::new(SandboxLimits::default())?,
-        metrics.clone(),
-        on_failure(metrics),
+        Arc::new(Metrics::new()),
         SchedulerOptions::default(),
     );
     let card = loader.deploy(&bundle)?.card;

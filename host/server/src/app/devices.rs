@@ -10,13 +10,13 @@ use tenon_tensor::Device;
 use crate::bundles;
 use crate::config::DeviceChoice;
 use crate::http::Lifecycle;
-use crate::observability::Metrics;
+use crate::observability::{Metrics, resident_bytes, resident_bytes_of};
 use crate::replica::{Program, Replica, ReplicaLimits, ReplicaObserver};
 use crate::sandbox::OnFailure;
 
 /// What computes.
 pub enum Devices {
-    /// The processor.
+    /// The processor; in benchmarks any device of this process.
     Cpu(Device),
     /// One replica of every deployment a device.
     Cuda(Vec<Replica>),
@@ -84,6 +84,13 @@ impl Devices {
                 names.join(", ")
             }
         }
+    }
+
+    /// Resident bytes of this process and of every one that was started.
+    pub fn resident_bytes(&self) -> u64 {
+        let ids = self.replicas().iter().filter_map(Replica::process_id);
+        let others = ids.filter_map(resident_bytes_of);
+        resident_bytes().unwrap_or(0) + others.sum::<u64>()
     }
 
     /// From here on a device that is lost is brought back.

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use tenon_preprocess::TextTokenizer;
+use tenon_tensor::Device;
 
 use super::back;
 use super::components::Components;
 use super::devices::{Devices, at_once};
+use super::on_failure;
 use crate::batch::Executor;
 use crate::bundles::Bundle;
 use crate::http::service::ModelCard;
@@ -34,8 +36,20 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader for these devices and one sandbox.
+    /// A loader for one device of this process and one sandbox.
     pub fn new(
+        device: Device,
+        sandbox: Sandbox,
+        metrics: Arc<Metrics>,
+        scheduler: SchedulerOptions,
+    ) -> Self {
+        let on_failure = on_failure(metrics.clone());
+        let devices = Arc::new(Devices::Cpu(device));
+        Self::onto(devices, sandbox, metrics, on_failure, scheduler)
+    }
+
+    /// A loader for these devices and one sandbox.
+    pub(super) fn onto(
         devices: Arc<Devices>,
         sandbox: Sandbox,
         metrics: Arc<Metrics>,

@@ -29,6 +29,11 @@ pub fn resident_bytes() -> Option<u64> {
     parse_resident(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
+/// As [`resident_bytes`], of another process of this user's.
+pub fn resident_bytes_of(pid: u32) -> Option<u64> {
+    parse_resident(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
 fn parse_resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -38,6 +43,12 @@ fn parse_resident(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_found_by_its_number() {
+        assert!(resident_bytes_of(std::process::id()) > Some(1 << 20));
+        assert_eq!(resident_bytes_of(u32::MAX), None);
+    }
 
     #[test]
     fn reads_the_resident_line() {

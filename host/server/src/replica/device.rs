@@ -137,6 +137,11 @@ impl Replica {
         facts.map_or_else(|| self.shared.device.clone(), |facts| facts.name.clone())
     }
 
+    /// The number of its process, where there is one now.
+    pub fn process_id(&self) -> Option<u32> {
+        self.shared.lock().process.as_ref()?.id()
+    }
+
     /// Loads a back half, now and into every later process; its executors.
     pub fn load(&self, plan: &BackPlan) -> Result<(BackFacts, Vec<Box<dyn Executor>>), String> {
         let shared = &self.shared;

@@ -113,6 +113,12 @@ impl Process {
         &self.link
     }
 
+    /// Its number, where it is a process and has not been ended.
+    pub fn id(&self) -> Option<u32> {
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.as_ref().map(Child::id)
+    }
+
     /// Closes its socket, lets it end by itself for a moment, then kills it.
     pub fn close(&self) {
         self.end(END_LIMIT, "the server closed it");

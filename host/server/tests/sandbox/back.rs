@@ -162,7 +162,7 @@ fn handles_that_are_kept_run_out_and_come_back() {
         match run(&mut back, &[1]) {
             Ok(_) => assert!(back.handles() <= limits().max_handles),
             Err(ExecuteError::Component(_)) => failures += 1,
-            Err(ExecuteError::Unavailable(error) | ExecuteError::Lost(error)) => panic!("{error}"),
+            Err(error) => panic!("{error}"),
         }
     }
     assert!((1..=4).contains(&failures), "{failures} failures");
