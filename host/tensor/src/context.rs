@@ -16,7 +16,8 @@ pub struct Context {
     pub device: Device,
     /// Who pays for them.
     pub account: Arc<Account>,
-    /// What weights are served in: a CUDA device keeps activations in it too.
+    /// What weights are served in: a CUDA device keeps activations in it too, or in bf16 where it
+    /// is fp8.
     pub dtype: DType,
 }
 
@@ -35,7 +36,7 @@ impl Context {
             Backend::Cuda(device) => On::Cuda(OnCuda {
                 device,
                 account: Some(account),
-                dtype: self.dtype,
+                dtype: self.dtype.of_tensors(),
                 recorder: self.device.recorder(),
             }),
         }

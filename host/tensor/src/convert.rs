@@ -31,6 +31,8 @@ pub(crate) fn read_f32(dtype: DType, bytes: &[u8], out: &mut [f32]) {
                 *out = f32::from_bits(u32::from(bf16::from_le_bytes(*bytes).to_bits()) << 16);
             }
         }
+        // No tensor of a checkpoint, and none of a device, is of it.
+        DType::FP8 => {}
         DType::U8 => {
             for (out, &byte) in out.iter_mut().zip(bytes) {
                 *out = f32::from(byte);
@@ -58,6 +60,6 @@ pub(crate) fn write_f32(dtype: DType, from: &[f32], out: &mut [u8]) {
                 *out = (bf16_bits(x) as u16).to_le_bytes();
             }
         }
-        DType::U8 => {}
+        DType::FP8 | DType::U8 => {}
     }
 }

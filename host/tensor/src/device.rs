@@ -80,11 +80,22 @@ impl Device {
 
     /// Whether weights can be served in this dtype.
     pub fn supports(&self, weights: DType) -> bool {
-        let in_f16 = matches!(self.backend, Backend::Cuda(_));
-        match weights {
-            DType::F32 | DType::BF16 => true,
-            DType::F16 => in_f16,
-            DType::U8 => false,
+        self.check_weight_dtype(weights).is_ok()
+    }
+
+    /// Refuses a dtype that weights cannot be served in, and says why.
+    pub(crate) fn check_weight_dtype(&self, weights: DType) -> Result<()> {
+        let name = self.name();
+        match (weights, &self.backend) {
+            (DType::F32 | DType::BF16, _) | (DType::F16, Backend::Cuda(_)) => Ok(()),
+            (DType::FP8, Backend::Cuda(cuda)) => cuda.check_fp8(),
+            (DType::FP8, Backend::Cpu(_)) => {
+                bail!(
+                    Unsupported,
+                    "weights: fp8 is for CUDA devices, not for {name}"
+                )
+            }
+            _ => bail!(Unsupported, "weights: {name} does not serve {weights}"),
         }
     }
 

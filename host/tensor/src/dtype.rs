@@ -9,6 +9,9 @@ pub enum DType {
     F16,
     /// bfloat16: the upper half of an `f32`.
     BF16,
+    /// 8-bit floating point, e4m3: what operands of matrix products may be served in. Tensors are
+    /// never of it: what is not multiplied stays bf16.
+    FP8,
     /// Unsigned bytes: pixels.
     U8,
 }
@@ -19,7 +22,15 @@ impl DType {
         match self {
             DType::F32 => 4,
             DType::F16 | DType::BF16 => 2,
-            DType::U8 => 1,
+            DType::FP8 | DType::U8 => 1,
+        }
+    }
+
+    /// What tensors are in where this is served.
+    pub(crate) fn of_tensors(self) -> Self {
+        match self {
+            DType::FP8 => DType::BF16,
+            other => other,
         }
     }
 }
@@ -30,6 +41,7 @@ impl std::fmt::Display for DType {
             DType::F32 => "f32",
             DType::F16 => "f16",
             DType::BF16 => "bf16",
+            DType::FP8 => "fp8",
             DType::U8 => "u8",
         })
     }

@@ -154,6 +154,11 @@ fn pixels_match_reference() {
     passes("pixels");
 }
 
+#[test]
+fn rows_in_8_bits_match_reference() {
+    passes("quantize");
+}
+
 /// Mistakes that compile: each must be noticed.
 const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -329,6 +334,34 @@ const MUTANTS: &[Mutant] = &[
         program: "pooling",
         file: "pooling.cu",
         find: "    block_barrier();",
+        replace: "",
+    },
+    Mutant {
+        name: "a highest of one warp only",
+        program: "quantize",
+        file: "quantize.cu",
+        find: "if (lanes == WARP) return highest;",
+        replace: "return highest;",
+    },
+    Mutant {
+        name: "no barrier before the highest of other warps is read",
+        program: "quantize",
+        file: "quantize.cu",
+        find: "    block_barrier();",
+        replace: "",
+    },
+    Mutant {
+        name: "an infinite row that is not NaN",
+        program: "quantize",
+        file: "quantize.cu",
+        find: "highest >= INFINITY_BITS) scale",
+        replace: "highest > INFINITY_BITS) scale",
+    },
+    Mutant {
+        name: "a row of zeros divided by nothing",
+        program: "quantize",
+        file: "quantize.cu",
+        find: "if (scale < LEAST_SCALE) scale = LEAST_SCALE;",
         replace: "",
     },
     Mutant {

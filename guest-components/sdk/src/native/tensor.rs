@@ -33,7 +33,8 @@ impl Tensor {
         match self.0.dtype() {
             tenon_tensor::DType::F32 => Dtype::F32,
             tenon_tensor::DType::F16 => Dtype::F16,
-            tenon_tensor::DType::BF16 => Dtype::Bf16,
+            // Tensors are never of fp8.
+            tenon_tensor::DType::BF16 | tenon_tensor::DType::FP8 => Dtype::Bf16,
             tenon_tensor::DType::U8 => Dtype::U8,
         }
     }

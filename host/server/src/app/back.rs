@@ -79,6 +79,7 @@ fn dtype(plan: &BackPlan, device: &Device) -> DType {
         ServedDtype::F32 => DType::F32,
         ServedDtype::Bf16 => DType::BF16,
         ServedDtype::F16 => DType::F16,
+        ServedDtype::Fp8 => DType::FP8,
         ServedDtype::Auto if plan.checkpoint_is_bf16 => device.preferred_weight_dtype(),
         ServedDtype::Auto => DType::F32,
     }

@@ -55,6 +55,9 @@ pub enum ServedDtype {
     Bf16,
     /// 16-bit floating point, on a CUDA device only.
     F16,
+    /// Linear layers in e4m3 with a scale for each row, all else in bf16; on a CUDA device of
+    /// compute capability 8.9 or later only.
+    Fp8,
 }
 
 /// Where a component comes from.

@@ -89,7 +89,8 @@ impl HostTensor for TensorView<'_> {
         Ok(match self.table.get(&tensor)?.dtype() {
             rt::DType::F32 => Dtype::F32,
             rt::DType::F16 => Dtype::F16,
-            rt::DType::BF16 => Dtype::Bf16,
+            // Tensors are never of fp8.
+            rt::DType::BF16 | rt::DType::FP8 => Dtype::Bf16,
             rt::DType::U8 => Dtype::U8,
         })
     }

@@ -188,13 +188,14 @@ fn decode_lane(from: &mut Decoder<'_>) -> Result<Lane, WireError> {
     })
 }
 
-const SERVED_DTYPES: [ServedDtype; 4] = [
+const SERVED_DTYPES: [ServedDtype; 5] = [
     ServedDtype::Auto,
     ServedDtype::F32,
     ServedDtype::Bf16,
     ServedDtype::F16,
+    ServedDtype::Fp8,
 ];
-const DTYPES: [DType; 4] = [DType::F32, DType::BF16, DType::F16, DType::U8];
+const DTYPES: [DType; 5] = [DType::F32, DType::BF16, DType::F16, DType::FP8, DType::U8];
 
 /// One of a closed set, by its place in it.
 fn encode_one_of<T: PartialEq>(to: &mut Encoder, set: &[T], value: &T) {

@@ -40,6 +40,9 @@ pub(super) const KERNELS: &[Source] = sources![
     "tuning.cu"
 ];
 
+/// Those with e4m3, which not every device has.
+pub(super) const FP8_KERNELS: &[Source] = sources!["quantize.cu"];
+
 /// What they include.
 const HEADERS: &[Source] = sources![
     "activation.cuh",

@@ -33,10 +33,19 @@ pub(super) struct Matrix {
 
 impl Matrix {
     /// The largest power of two up to 256 that divides the address of every row.
-    fn alignment(&self) -> u32 {
+    pub fn alignment(&self) -> u32 {
         let bits = self.address | (self.stride * self.dtype.size() as u64) | 256;
         1 << bits.trailing_zeros()
     }
+}
+
+/// Where the scales of a product's operands are, in f32: one for each row.
+#[derive(Clone, Copy)]
+pub(super) struct Scales {
+    /// `[m]`
+    pub x: u64,
+    /// `[n]`
+    pub weight: u64,
 }
 
 /// out `[m, n]` = x `[m, k]` weight `[n, k]`^T + `bias` `[n]` + `residual` `[m, n]`. x and weight
@@ -48,6 +57,8 @@ pub(super) struct Product {
     pub k: u64,
     pub x: Matrix,
     pub weight: Matrix,
+    /// What the rows of operands in 8 bits are multiplied by; none for nothing.
+    pub scales: Option<Scales>,
     /// The address of the bias.
     pub bias: Option<u64>,
     pub residual: Option<Matrix>,
@@ -227,7 +238,7 @@ impl Operands {
         let &Product { m, n, k, .. } = product;
         let residual = product.residual.unwrap_or(product.out);
         Ok(Self {
-            description: Description::new(product.bias)?,
+            description: Description::new(product)?,
             weight: Layout::new(k, n, &product.weight)?,
             x: Layout::new(k, m, &product.x)?,
             residual: Layout::new(n, m, &residual)?,
@@ -240,7 +251,7 @@ struct Description(sys::cublasLtMatmulDesc_t);
 
 impl Description {
     /// Products of f32 are not rounded to TF32. A bias is of the result's type.
-    fn new(bias: Option<u64>) -> std::result::Result<Self, CublasError> {
+    fn new(product: &Product) -> std::result::Result<Self, CublasError> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let description = Self(result::create_matmul_desc(
@@ -249,7 +260,18 @@ impl Description {
         )?);
         // cublasOperation_t: CUBLAS_OP_T.
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &1_i32)?;
-        if let Some(bias) = bias {
+        if let Some(scales) = &product.scales {
+            let of_rows =
+                sys::cublasLtMatmulMatrixScale_t::CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+            description.set(Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &of_rows)?;
+            description.set(Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &of_rows)?;
+            description.set(
+                Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_POINTER,
+                &scales.weight,
+            )?;
+            description.set(Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &scales.x)?;
+        }
+        if let Some(bias) = product.bias {
             let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as u32;
             description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
             description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
@@ -288,6 +310,7 @@ impl Layout {
         let dtype = match of.dtype {
             DType::BF16 => sys::cudaDataType::CUDA_R_16BF,
             DType::F16 => sys::cudaDataType::CUDA_R_16F,
+            DType::FP8 => sys::cudaDataType::CUDA_R_8F_E4M3,
             DType::F32 | DType::U8 => sys::cudaDataType::CUDA_R_32F,
         };
         let layout = result::create_matrix_layout(dtype, height, columns, of.stride as i64)?;

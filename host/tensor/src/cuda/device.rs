@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::compile::{KERNELS, with_code};
+use super::compile::{FP8_KERNELS, KERNELS, with_code};
 use super::cublas::Product;
 use super::driver::{Queue, Stream, device_count};
+use super::fp8::Layers;
 use super::launch::Kernels;
 use super::matmul::Matmul;
 use super::memory::{Allocation, ReadBack, Staging};
@@ -15,6 +16,9 @@ use crate::error::{Result, bail};
 /// What kernels need at least: the tensor cores' products of bf16.
 const MIN_CAPABILITY: (i32, i32) = (8, 0);
 
+/// What products of e4m3 need, and its conversions.
+const FP8_CAPABILITY: (i32, i32) = (8, 9);
+
 /// Architectures whose code only runs on themselves, and has instructions that others lack.
 const SPECIFIC: [(i32, i32); 1] = [(9, 0)];
 
@@ -22,8 +26,10 @@ const SPECIFIC: [(i32, i32); 1] = [(9, 0)];
 pub(crate) struct CudaDevice {
     ordinal: usize,
     name: String,
+    capability: (i32, i32),
     kernels: Kernels,
     matmul: Matmul,
+    layers: Layers,
     staging: Staging,
     read_back: ReadBack,
     recorded: Arc<Pool>,
@@ -58,14 +64,20 @@ impl CudaDevice {
         };
         let architecture = format!("sm_{major}{minor}{suffix}");
         let mut kernels = Kernels::new(&stream);
-        for source in KERNELS {
+        let fp8: &[_] = match (major, minor) >= FP8_CAPABILITY {
+            true => FP8_KERNELS,
+            false => &[],
+        };
+        for source in KERNELS.iter().chain(fp8) {
             with_code(source, &architecture, cache, |code| kernels.load(code))?;
         }
         Ok(Self {
             ordinal,
             name,
+            capability: (major, minor),
             kernels,
             matmul: Matmul::new(&stream)?,
+            layers: Layers::default(),
             staging: Staging::default(),
             read_back: ReadBack::default(),
             recorded: Arc::default(),
@@ -77,6 +89,20 @@ impl CudaDevice {
     /// E.g. `cuda:0 (NVIDIA H100)`.
     pub fn name(&self) -> String {
         format!("cuda:{} ({})", self.ordinal, self.name)
+    }
+
+    /// Refuses products of e4m3 where the device has none.
+    pub fn check_fp8(&self) -> Result<()> {
+        let (major, minor) = self.capability;
+        if self.capability < FP8_CAPABILITY {
+            let (least, fraction) = FP8_CAPABILITY;
+            bail!(
+                Unsupported,
+                "weights: fp8 needs compute capability {least}.{fraction}, {} has {major}.{minor}",
+                self.name()
+            );
+        }
+        Ok(())
     }
 
     pub(super) fn stream(&self) -> &Arc<Stream> {
@@ -95,6 +121,11 @@ impl CudaDevice {
     /// The products of this device.
     pub(super) fn matmul(&self) -> &Matmul {
         &self.matmul
+    }
+
+    /// What linear layers in 8 bits came down to.
+    pub(super) fn layers(&self) -> &Layers {
+        &self.layers
     }
 
     /// The memory of recordings.

@@ -2,8 +2,10 @@
 
 use super::cublas::{Matrix, Product};
 use super::elementwise::number_of;
+use super::fp8::Operands;
 use super::launch::arguments;
 use super::operand::{OnCuda, Rows, on_device};
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::ops::Activation;
 use crate::shape::Shape;
@@ -11,7 +13,8 @@ use crate::tensor::Tensor;
 
 const OP: &str = "linear";
 
-fn matrix(rows: &Rows) -> Matrix {
+/// Rows as the library reads them.
+pub(super) fn matrix(rows: &Rows) -> Matrix {
     Matrix {
         address: rows.address,
         stride: rows.stride as u64,
@@ -30,12 +33,25 @@ impl OnCuda<'_> {
         residual: Option<&Tensor>,
         shape: Shape,
     ) -> Result<Tensor> {
-        let weight = self.rows(OP, weight)?;
         let dtype = self.rows(OP, x)?.dtype;
-        let x = self.rows_as(OP, x, weight.dtype)?;
         let residual = residual
             .map(|residual| self.rows_as(OP, residual, dtype))
             .transpose()?;
+        if let Some(weight) = weight.weight().filter(|_| dtype == DType::BF16)
+            && let Some(quantized) = weight.quantized(self.device)?
+        {
+            let operands = Operands {
+                x: &self.rows(OP, x)?,
+                bias,
+                activation,
+                residual: residual.as_ref(),
+            };
+            if let Some(out) = self.linear_fp8(&operands, quantized, shape)? {
+                return Ok(out);
+            }
+        }
+        let weight = self.rows(OP, weight)?;
+        let x = self.rows_as(OP, x, weight.dtype)?;
         let out = on_device(self.allocate(OP, dtype, &shape)?, shape);
         let out_rows = self.rows(OP, &out)?;
         // A bias and a residual that no activation comes between are added by the product.
@@ -51,27 +67,38 @@ impl OnCuda<'_> {
                 k: x.width as u64,
                 x: matrix(&x),
                 weight: matrix(&weight),
+                scales: None,
                 bias: added.as_ref().map(|rows| rows.address),
                 residual: residual.as_ref().filter(|_| plain).map(matrix),
                 out: matrix(&out_rows),
             },
         )?;
-        if plain {
-            return Ok(out);
+        if !plain {
+            self.finish(bias, activation, residual.as_ref(), &out_rows)?;
         }
+        Ok(out)
+    }
+
+    /// What follows a product, in its place.
+    pub(super) fn finish(
+        &self,
+        bias: Option<&Tensor>,
+        activation: Activation,
+        residual: Option<&Rows>,
+        out: &Rows,
+    ) -> Result<()> {
         let bias = self.optional_f32(OP, bias)?;
         let mut arguments = arguments![
-            out_rows.address,
-            out_rows.stride,
+            out.address,
+            out.stride,
             bias.address(),
             number_of(activation),
-            residual.as_ref().map_or(0, |rows| rows.address),
-            residual.as_ref().map_or(0, |rows| rows.stride),
-            out_rows.address,
-            out_rows.rows,
-            out_rows.width,
+            residual.map_or(0, |rows| rows.address),
+            residual.map_or(0, |rows| rows.stride),
+            out.address,
+            out.rows,
+            out.width,
         ];
-        self.launch_chunks(OP, &format!("finish_{dtype}"), &out_rows, &mut arguments)?;
-        Ok(out)
+        self.launch_chunks(OP, &format!("finish_{}", out.dtype), out, &mut arguments)
     }
 }

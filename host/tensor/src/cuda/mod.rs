@@ -12,6 +12,7 @@ mod device;
 mod driver;
 mod elementwise;
 mod embedding;
+mod fp8;
 mod graph;
 mod launch;
 mod layout;
@@ -31,6 +32,7 @@ mod tuning;
 
 pub(crate) use device::CudaDevice;
 pub(crate) use driver::device_count;
+pub(crate) use fp8::{Fp8Matrix, fits as fits_fp8};
 pub(crate) use memory::DeviceBuffer;
 pub(crate) use operand::{OnCuda, download};
 pub(crate) use peak::product_flops;

@@ -45,6 +45,7 @@ pub(crate) fn product_flops(device: &Arc<CudaDevice>, dtype: DType) -> Result<f6
         k: side,
         x: of(&x),
         weight: of(&weight),
+        scales: None,
         bias: None,
         residual: None,
         out: of(&out),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::CudaDevice;
-use super::cublas::{Algorithm, Library, Matrix, Product};
+use super::cublas::{Algorithm, Library, Matrix, Product, Scales};
 use super::driver::Stream;
 use super::launch::{Argument, Grid, arguments};
 use super::memory::Allocation;
@@ -80,7 +80,7 @@ struct Operands {
     other: Product,
     /// Set where both results differ.
     flag: Allocation,
-    _memory: [Allocation; 4],
+    _memory: [Allocation; 5],
 }
 
 impl Trial<'_> {
@@ -114,9 +114,16 @@ impl Trial<'_> {
         let (residual, residual_memory) = matrix(&residual)?;
         let (out, out_memory) = matrix(&product.out)?;
         let (other, other_memory) = matrix(&product.out)?;
+        let scale_memory = Allocation::new(self.op, self.stream(), rows as usize * 4)?;
+        self.fill(DType::F32, scale_memory.address(), rows)?;
+        let scales = product.scales.map(|scales| Scales {
+            x: scale_memory.address(),
+            ..scales
+        });
         let product = Product {
             m: rows,
             x,
+            scales,
             residual: product.residual.map(|_| residual),
             out,
             ..*product
@@ -128,7 +135,13 @@ impl Trial<'_> {
                 ..product
             },
             flag: Allocation::zeros(self.op, self.stream(), 4)?,
-            _memory: [x_memory, residual_memory, out_memory, other_memory],
+            _memory: [
+                x_memory,
+                scale_memory,
+                residual_memory,
+                out_memory,
+                other_memory,
+            ],
         })
     }
 

@@ -69,13 +69,7 @@ impl Weights {
     /// cannot be read or is malformed; [`crate::Error::InvalidArgument`] where a path leads out of
     /// `dir`. The text names the file.
     pub fn open(device: &Device, dir: &Path, dtype: DType) -> Result<Self> {
-        if !device.supports(dtype) {
-            bail!(
-                Unsupported,
-                "weights: {} does not serve {dtype}",
-                device.name()
-            );
-        }
+        device.check_weight_dtype(dtype)?;
         let root = Root::new(dir)?;
         let top = Arc::new(Folder::open(&root, Path::new(""))?);
         let inner = Inner {
@@ -318,7 +312,7 @@ impl Inner {
                 let cuda = OnCuda {
                     device,
                     account: None,
-                    dtype: self.dtype,
+                    dtype: self.dtype.of_tensors(),
                     recorder: None,
                 };
                 cuda.upload("weights", shape, &values)

@@ -8,7 +8,7 @@ use super::file::TensorFile;
 use crate::Device;
 use crate::convert::{read_f32, write_f32};
 use crate::cpu::{CpuDevice, Format, PackedWeight, TableRow};
-use crate::cuda::{CudaDevice, DeviceBuffer};
+use crate::cuda::{CudaDevice, DeviceBuffer, Fp8Matrix, fits_fp8};
 use crate::device::Backend;
 use crate::dtype::DType;
 use crate::error::{Result, bail};
@@ -75,13 +75,17 @@ pub(super) struct Part {
 pub(crate) struct Weight {
     name: String,
     shape: Shape,
+    /// What its elements are in, but for products in 8 bits.
     dtype: DType,
+    /// What it is served in.
+    served: DType,
     parts: Vec<Part>,
     device: Device,
     ledger: Arc<Ledger>,
     packed: OnceLock<PackedWeight>,
     table: OnceLock<Table>,
     uploaded: OnceLock<Arc<DeviceBuffer>>,
+    quantized: OnceLock<Fp8Matrix>,
     making: Mutex<()>,
 }
 
@@ -97,7 +101,7 @@ impl Weight {
     pub(super) fn new(
         name: String,
         shape: Shape,
-        dtype: DType,
+        served: DType,
         parts: Vec<Part>,
         device: &Device,
         ledger: &Arc<Ledger>,
@@ -105,13 +109,15 @@ impl Weight {
         Self {
             name,
             shape,
-            dtype,
+            dtype: served.of_tensors(),
+            served,
             parts,
             device: device.clone(),
             ledger: ledger.clone(),
             packed: OnceLock::new(),
             table: OnceLock::new(),
             uploaded: OnceLock::new(),
+            quantized: OnceLock::new(),
             making: Mutex::new(()),
         }
     }
@@ -121,7 +127,7 @@ impl Weight {
         self.shape
     }
 
-    /// What it is served in.
+    /// What its elements are in.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -193,8 +199,7 @@ impl Weight {
         }
     }
 
-    /// The weight in a CUDA device's memory, in what it is served in; made once, at the first
-    /// use.
+    /// The weight in a CUDA device's memory, as its elements are; made once, at the first use.
     pub fn uploaded(&self, device: &Arc<CudaDevice>) -> Result<&Arc<DeviceBuffer>> {
         if let Some(uploaded) = self.uploaded.get() {
             return Ok(uploaded);
@@ -212,12 +217,48 @@ impl Weight {
         Ok(self.uploaded.get_or_init(|| Arc::new(uploaded)))
     }
 
+    /// The weight for products in 8 bits, none where it is not served so or has another shape;
+    /// made once, at the first use. What only products use has no other copy on the device.
+    pub fn quantized(&self, device: &Arc<CudaDevice>) -> Result<Option<&Fp8Matrix>> {
+        if self.served != DType::FP8 || !fits_fp8(&self.shape) {
+            return Ok(None);
+        }
+        if let Some(quantized) = self.quantized.get() {
+            return Ok(Some(quantized));
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(quantized) = self.quantized.get() {
+            return Ok(Some(quantized));
+        }
+        let shape = [self.height(), self.width()];
+        let bytes = Fp8Matrix::bytes_of(shape);
+        self.ledger.take(&self.name, bytes)?;
+        let quantize = || {
+            let quantized = Fp8Matrix::for_weight(&self.name, device, shape)?;
+            self.each_staged(|first, rows| quantized.write_rows(&self.name, first, rows))?;
+            Ok(quantized)
+        };
+        let quantized = quantize().inspect_err(|_| self.ledger.give_back(bytes))?;
+        self.release();
+        Ok(Some(self.quantized.get_or_init(|| quantized)))
+    }
+
     fn upload(&self, device: &Arc<CudaDevice>) -> Result<DeviceBuffer> {
         let (elements, size) = (self.shape.elements(), self.dtype.size());
         let buffer = DeviceBuffer::new(&self.name, device, None, self.dtype, elements)?;
+        self.each_staged(|first, rows| {
+            buffer.write(&self.name, first * self.width() * size, rows)
+        })?;
+        Ok(buffer)
+    }
+
+    /// Calls `write` with some rows after the other, as their elements are: the first one's number,
+    /// and their bytes.
+    fn each_staged(&self, mut write: impl FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
+        let size = self.dtype.size();
         let mut staged = Vec::new();
         let mut row = vec![0.0; self.width()];
-        let mut written = 0;
+        let mut first = 0;
         for index in 0..self.height() {
             let (stored, bytes) = self.stored_row(index);
             if stored == self.dtype {
@@ -229,13 +270,13 @@ impl Weight {
                 write_f32(self.dtype, &row, &mut staged[start..]);
             }
             if staged.len() >= STAGED_BYTES || index + 1 == self.height() {
-                buffer.write(&self.name, written, &staged)?;
-                written += staged.len();
+                write(first, &staged)?;
+                first = index + 1;
                 staged.clear();
                 self.release();
             }
         }
-        Ok(buffer)
+        Ok(())
     }
 
     /// The weight as an embedding table; made once, at the first use.

@@ -34,6 +34,7 @@ DEVICE float shuffle_xor(float value, int mask) {
 DEVICE float shuffle(float value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
 
 DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
+DEVICE u32 bits_of_float(float x) { return __float_as_uint(x); }
 
 // 2^x within 2 ulp; a result below 2^-126 is 0.
 DEVICE float exp2_approximate(float x) {
@@ -78,6 +79,14 @@ DEVICE u32 bf16_pair(float low, float high) {
 DEVICE u32 f16_pair(float low, float high) {
     u32 pair;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+// Two numbers as e4m3, the first in the lower byte; what is beyond its 448 becomes that. Only for
+// compute capability 8.9 and later: files that use it are compiled for no other.
+DEVICE u16 e4m3_pair(float low, float high) {
+    u16 pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
     return pair;
 }
 

@@ -4,6 +4,7 @@
 // for the alignment that was promised when they were looked for, and for their workspace. With
 // EMULATED_CUBLASLT_ORDERS=2 there are two algorithms that round otherwise, and which of them is
 // held to be the faster depends on the number of columns, as the library's guesses do.
+// EMULATED_CUBLASLT_FP8 is what is refused of e4m3: "unscaled" scales of rows, "none" all of it.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -23,6 +24,8 @@ enum cublasStatus_t : int {
 constexpr int CUBLAS_COMPUTE_32F = 68, CUBLAS_OP_N = 0, CUBLAS_OP_T = 1;
 constexpr uint32_t CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_BIAS = 4;
 constexpr int SAME_AS_D = -1;
+// One scale for a matrix, or one for each of its rows that the product sums over.
+constexpr uint32_t SCALE_SCALAR_32F = 0, SCALE_OUTER_VEC_32F = 3;
 
 struct Library {};
 
@@ -33,6 +36,11 @@ struct MatmulDesc {
     uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     const void* bias = nullptr;
     int bias_type = SAME_AS_D;
+    const float *a_scale = nullptr, *b_scale = nullptr;
+    uint32_t a_scale_mode = SCALE_SCALAR_32F, b_scale_mode = SCALE_SCALAR_32F;
+    int8_t fast_accumulation = 0;
+
+    bool scales_rows() const { return a_scale_mode == SCALE_OUTER_VEC_32F; }
 };
 
 struct MatrixLayout {
@@ -128,7 +136,12 @@ EXPORT cublasStatus_t cublasLtMatmulDescSetAttribute(MatmulDesc* desc, int attri
                 {4, desc->transb},
                 {7, desc->epilogue},
                 {8, desc->bias},
-                {26, desc->bias_type}},
+                {17, desc->a_scale},
+                {18, desc->b_scale},
+                {25, desc->fast_accumulation},
+                {26, desc->bias_type},
+                {31, desc->a_scale_mode},
+                {32, desc->b_scale_mode}},
                attribute, value, bytes);
 }
 
@@ -178,6 +191,27 @@ EXPORT cublasStatus_t cublasLtMatmulPreferenceSetAttribute(MatmulPreference* pre
 
 static bool transposed(int operation) { return operation != CUBLAS_OP_N; }
 
+static bool refuses_fp8(const char* what) {
+    const char* refused = getenv("EMULATED_CUBLASLT_FP8");
+    return refused && strcmp(refused, what) == 0;
+}
+
+// Whether the library has a product of e4m3: of columns that are multiplied with columns, in 16
+// bytes at a time, with scales of both matrices' or of none.
+static bool supported_fp8(const MatmulDesc& desc, const MatrixLayout& a, const MatrixLayout& b,
+                          const MatrixLayout& d) {
+    bool layouts = desc.transa == CUBLAS_OP_T && desc.transb == CUBLAS_OP_N;
+    for (const MatrixLayout* layout : {&a, &b, &d}) {
+        layouts = layouts && layout->ld * size_of(layout->type) % 16 == 0;
+    }
+    bool dimensions = a.rows % 16 == 0 && a.columns % 16 == 0;
+    bool scaled = desc.scales_rows() && desc.a_scale && desc.b_scale && !refuses_fp8("unscaled");
+    bool unscaled = desc.a_scale_mode == SCALE_SCALAR_32F && !desc.a_scale && !desc.b_scale;
+    bool scales = desc.a_scale_mode == desc.b_scale_mode && (scaled || unscaled);
+    bool bias = desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT || d.type == CUDA_R_16BF;
+    return layouts && dimensions && scales && bias && !refuses_fp8("none");
+}
+
 // Whether the library has such a product at all.
 static bool supported(const MatmulDesc& desc, const MatrixLayout& a, const MatrixLayout& b,
                       const MatrixLayout& c, const MatrixLayout& d) {
@@ -188,7 +222,11 @@ static bool supported(const MatmulDesc& desc, const MatrixLayout& a, const Matri
     }
     bool inputs = a.type == CUDA_R_32F || a.type == CUDA_R_16BF || a.type == CUDA_R_16F;
     bool types = inputs && b.type == a.type && c.type == d.type &&
-                 (d.type == a.type || d.type == CUDA_R_32F);
+                 (d.type == a.type || d.type == CUDA_R_32F) && !desc.scales_rows();
+    if (a.type == CUDA_R_8F_E4M3) {
+        types = b.type == a.type && c.type == d.type && d.type != a.type &&
+                supported_fp8(desc, a, b, d);
+    }
     bool sums = desc.compute_type == CUBLAS_COMPUTE_32F && desc.scale_type == CUDA_R_32F &&
                 desc.pointer_mode == 0;
     bool biased = desc.epilogue == CUBLASLT_EPILOGUE_BIAS &&
@@ -217,7 +255,8 @@ EXPORT cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
     Algorithm algorithm = {MAGIC, std::min(preference->max_workspace, WORKSPACE_BYTES), {}, d->columns, 0, {}};
     const MatrixLayout* layouts[4] = {a, b, c, d};
     for (int i = 0; i < 4; i++) {
-        if (preference->alignments[i] < size_of(layouts[i]->type)) return CUBLAS_STATUS_NOT_SUPPORTED;
+        size_t least = a->type == CUDA_R_8F_E4M3 ? 16 : size_of(layouts[i]->type);
+        if (preference->alignments[i] < least) return CUBLAS_STATUS_NOT_SUPPORTED;
         algorithm.alignments[i] = preference->alignments[i];
     }
     const char* orders = getenv("EMULATED_CUBLASLT_ORDERS");
@@ -251,6 +290,13 @@ struct Queued {
         if (!reaches("cublasLtMatmul: D", it.d)) return;
         size_t bias_bytes = size_t(it.d.rows) * size_of(it.d.type);
         if (it.bias && !emulated_reaches("cublasLtMatmul: bias", it.bias, bias_bytes)) return;
+        if (it.row_scales) {
+            auto scales = [](const char* what, const float* data, int64_t count) {
+                return emulated_reaches(what, data, size_t(count) * sizeof(float));
+            };
+            if (!scales("cublasLtMatmul: scales of A", it.row_scales, it.d.rows)) return;
+            if (!scales("cublasLtMatmul: scales of B", it.column_scales, it.d.columns)) return;
+        }
         if (workspace_bytes > 0) {
             if (!emulated_reaches("cublasLtMatmul: workspace", workspace, workspace_bytes)) return;
             memset(workspace, 0xff, workspace_bytes);
@@ -305,6 +351,8 @@ EXPORT cublasStatus_t cublasLtMatmul(Library* library, const MatmulDesc* desc, c
                        *alpha,
                        *beta,
                        biased ? desc->bias : nullptr,
+                       desc->scales_rows() ? desc->a_scale : nullptr,
+                       desc->scales_rows() ? desc->b_scale : nullptr,
                        algorithm && algorithm->backwards};
     CUresult queued = emulated_enqueue(
         stream, "cublasLtMatmul", [](void* work) { static_cast<Queued*>(work)->run(); },

@@ -2,9 +2,9 @@
 //! processor, so that a CUDA backend can be tested without a GPU.
 //!
 //! Of the environment: `EMULATED_GPUS` is how many devices there are, `EMULATED_GPU_MEMORY` how
-//! many bytes each has, and with `EMULATED_GPU_FAILS_AFTER=n` the n-th launch loses the device: of
-//! every process, or with `EMULATED_GPU_FAILS_ONCE=file` of none that starts after a first loss,
-//! which makes that file.
+//! many bytes each has, `EMULATED_GPU_CAPABILITY` its compute capability without the point (90), and
+//! with `EMULATED_GPU_FAILS_AFTER=n` the n-th launch loses the device: of every process, or with
+//! `EMULATED_GPU_FAILS_ONCE=file` of none that starts after a first loss, which makes that file.
 #![allow(unsafe_code)]
 
 use std::fs;

@@ -2,9 +2,11 @@
 #pragma once
 #include "element.cuh"
 
-constexpr int CUDA_R_32F = 0, CUDA_R_16F = 2, CUDA_R_16BF = 14;
+constexpr int CUDA_R_32F = 0, CUDA_R_16F = 2, CUDA_R_16BF = 14, CUDA_R_8F_E4M3 = 28;
 
-inline size_t size_of(int type) { return type == CUDA_R_32F ? 4 : 2; }
+inline size_t size_of(int type) {
+    return type == CUDA_R_32F ? 4 : type == CUDA_R_8F_E4M3 ? 1 : 2;
+}
 
 // Columns of `rows` elements that lie `ld` apart.
 struct Matrix {
@@ -15,12 +17,14 @@ struct Matrix {
     size_t bytes() const { return size_t((columns - 1) * ld + rows) * size_of(type); }
 };
 
-// d = alpha op(a) op(b) + beta c, plus a bias of d's type for each row of d, or none.
+// d = alpha op(a) op(b) + beta c, plus a bias of d's type for each row of d, or none. Rows of d
+// and columns of it are multiplied by scales before anything is added, where there are any.
 struct Product {
     Matrix a, b, c, d;
     bool a_transposed, b_transposed;
     float alpha, beta;
     const void* bias;
+    const float *row_scales, *column_scales;
     // Whether products are added from the last to the first: rounded otherwise.
     bool backwards;
 };
@@ -29,6 +33,8 @@ inline float load(const void* data, int type, int64_t index) {
     switch (type) {
         case CUDA_R_16BF:
             return to_float(static_cast<const Bf16*>(data)[index]);
+        case CUDA_R_8F_E4M3:
+            return float_of_e4m3(static_cast<const u8*>(data)[index]);
         case CUDA_R_16F:
             return to_float(static_cast<const F16*>(data)[index]);
         default:
@@ -87,6 +93,9 @@ inline void multiply(const Product& product) {
             for (int j = 0; j < TILE_COLUMNS && column + j < d.columns; j++) {
                 for (int i = 0; i < TILE_ROWS && row + i < d.rows; i++) {
                     float sum = product.alpha * sums[j][i];
+                    if (product.row_scales) {
+                        sum *= product.row_scales[row + i] * product.column_scales[column + j];
+                    }
                     if (product.beta != 0) {
                         const Matrix& c = product.c;
                         int64_t index = (column + j) * c.ld + row + i;

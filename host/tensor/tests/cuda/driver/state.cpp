@@ -114,8 +114,8 @@ EXPORT CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
 EXPORT CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice device) {
     static const std::map<int, int> attributes = {
         {16, 2},       // MULTIPROCESSOR_COUNT
-        {75, 9},       // COMPUTE_CAPABILITY_MAJOR
-        {76, 0},       // COMPUTE_CAPABILITY_MINOR
+        {75, int(wanted("EMULATED_GPU_CAPABILITY", 90) / 10)},  // COMPUTE_CAPABILITY_MAJOR
+        {76, int(wanted("EMULATED_GPU_CAPABILITY", 90) % 10)},  // COMPUTE_CAPABILITY_MINOR
         {97, 232448},  // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
         {115, 1},      // MEMORY_POOLS_SUPPORTED
     };

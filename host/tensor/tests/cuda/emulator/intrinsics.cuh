@@ -93,6 +93,31 @@ UNWATCHED DEVICE float float_of_f16(u16 bits) {
 DEVICE u32 bf16_pair(float low, float high) { return bf16_bits(low) | u32(bf16_bits(high)) << 16; }
 DEVICE u32 f16_pair(float low, float high) { return f16_bits(low) | u32(f16_bits(high)) << 16; }
 
+// Sign, four bits of exponent, three of fraction; 0x7f is NaN, and there is no infinity.
+DEVICE u8 e4m3_bits(float x) {
+    u8 sign = bits_of_float(x) >> 24 & 0x80;
+    double size = std::fabs(static_cast<double>(x));
+    if (std::isnan(x)) return 0x7f;
+    if (size > 448.0) size = 448.0;
+    int exponent = -6;
+    if (size >= 0x1p-6) frexp(size, &exponent), exponent -= 1;
+    // In units of the last place; a carry into the exponent is what it should be.
+    u8 units = static_cast<u8>(std::nearbyint(std::ldexp(size, 3 - exponent)));
+    return static_cast<u8>(sign | (units + ((exponent + 6) << 3)));
+}
+
+UNWATCHED DEVICE float float_of_e4m3(u8 bits) {
+    int exponent = bits >> 3 & 15, fraction = bits & 7;
+    u32 sign = u32(bits & 0x80) << 24;
+    if ((bits & 0x7f) == 0x7f) return float_of_bits(0x7fc00000);
+    if (exponent == 0) return (sign ? -1.0f : 1.0f) * static_cast<float>(fraction) * 0x1p-9f;
+    return float_of_bits(sign | u32(exponent + 120) << 23 | u32(fraction) << 20);
+}
+
+DEVICE u16 e4m3_pair(float low, float high) {
+    return static_cast<u16>(e4m3_bits(low) | e4m3_bits(high) << 8);
+}
+
 DEVICE int opaque(int value) { return value; }
 
 // 16 bytes of shared memory at a multiple of 16.
