@@ -73,10 +73,10 @@ const GATES: &[Gate] = &[
     gate("attention_f16_32_short", 80, "as bf16"),
     gate(
         "attention_bf16_64_short",
-        128,
-        "4 blocks of 128: as 32, with twice the results",
+        168,
+        "3 blocks of 128, and 4 where their shared memory fits: as 32, with twice the results",
     ),
-    gate("attention_f16_64_short", 128, "as bf16"),
+    gate("attention_f16_64_short", 168, "as bf16"),
     gate(
         "attention_bf16_80_short",
         168,

@@ -214,8 +214,8 @@ const MUTANTS: &[Mutant] = &[
         name: "swapped halves of a fragment",
         program: "attention_mutants",
         file: "attention.cu",
-        find: "to[2 * n + 1], query, b[2], b[3]",
-        replace: "to[2 * n + 1], query, b[3], b[2]",
+        find: "to[t][2 * n + 1], query[t], b[2], b[3]",
+        replace: "to[t][2 * n + 1], query[t], b[3], b[2]",
     },
     Mutant {
         name: "values not transposed",

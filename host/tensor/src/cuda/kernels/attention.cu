@@ -36,9 +36,11 @@ struct Form {
     // Tiles of keys, and of values: with two, the next are copied while these are used. Of the
     // widest heads there is memory for one.
     static constexpr int STAGES = HEAD_DIM <= 128 ? 2 : 1;
-    // Whether a warp has its queries in registers, where wider heads leave none, or reads them
-    // for each tile again: of short sequences there are few.
-    static constexpr bool KEEPS_QUERIES = TILES == 2 && HEAD_DIM <= 96;
+    // Wider heads leave no registers for the queries: they are read for each tile again.
+    static constexpr bool KEEPS_QUERIES = HEAD_DIM <= 96;
+    // Whether what follows from the lane is computed for each tile: kept, some would be spilled,
+    // but for heads of 64, where it is the other way round.
+    static constexpr bool COMPUTES_AGAIN = HEAD_DIM != 64;
     // 16 bytes more than a row has: eight rows one below the other then lie in different banks.
     static constexpr int STRIDE = HEAD_DIM + 8;
     static constexpr int SHARED_BYTES = (QUERIES + 2 * STAGES * KEYS) * STRIDE * 2;
@@ -332,8 +334,7 @@ DEVICE void attention(const T* q, i64 q_stride, const T* k, i64 k_stride, const 
 #pragma unroll 1
     for (int stage = 0;;) {
         int next = key + KEYS;
-        // What follows from the lane is computed for each tile: it would take registers, too.
-        warp.lane = opaque(warp.lane);
+        if constexpr (Form::COMPUTES_AGAIN) warp.lane = opaque(warp.lane);
         // Tiles that none of the warp's queries sees would leave its results as they are.
         bool sees = visible.any_sees(query, WARP_QUERIES, key, KEYS);
         typename Form::Scores scores;
@@ -390,7 +391,12 @@ DEVICE void attention(const T* q, i64 q_stride, const T* k, i64 k_stride, const 
 ATTENTIONS(32, 32, 2, 4)
 ATTENTIONS(32_short, 32, 1, 6)
 ATTENTIONS(64, 64, 2, 2)
+// Elsewhere there is no shared memory for a fourth block.
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000)
 ATTENTIONS(64_short, 64, 1, 4)
+#else
+ATTENTIONS(64_short, 64, 1, 3)
+#endif
 ATTENTIONS(80, 80, 2, 2)
 ATTENTIONS(80_short, 80, 1, 3)
 ATTENTIONS(96, 96, 2, 2)
