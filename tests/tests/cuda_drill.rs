@@ -13,13 +13,14 @@ use tenon_tests::families::{self, Family};
 use tenon_tests::server::Server;
 use tenon_tests::{cuda, gpu};
 
-/// Kernels of the first batches, which a model is loaded with, and of some requests.
+/// Kernels of some requests.
 const LAUNCHES: &str = "300";
 const MOST_REQUESTS: usize = 2000;
 
 /// In front of `libcuda.so.1`, which it needs and which therefore has all that this has not.
 const SHIM: &str = r#"
 #include <dlfcn.h>
+#include <unistd.h>
 #include <cstdio>
 #include <cstdlib>
 #include <atomic>
@@ -32,11 +33,14 @@ static void* real(const char* name) {
     return driver ? dlsym(driver, name) : nullptr;
 }
 
-// Whether the time has come, in the first process that gets so far.
+// Whether the time has come, in the first process that gets so far. Calls count from when the
+// server is ready: how many there are before depends on how many algorithms are tried.
 static bool once(const char* after, std::atomic<long>& calls) {
     const char* wanted = getenv(after);
     const char* mark = getenv("DRILL_MARK");
-    if (!wanted || !mark || ++calls != atol(wanted)) return false;
+    const char* ready = getenv("DRILL_READY");
+    if (!wanted || !mark || !ready || access(ready, F_OK) != 0) return false;
+    if (++calls != atol(wanted)) return false;
     FILE* file = fopen(mark, "wx");
     if (!file) return false;
     fclose(file);
@@ -86,7 +90,12 @@ fn start(test: &str, after: &str, count: &str) -> Option<Drill> {
     }
     let family = families::all().remove(0);
     let mark = folder.path().join("mark");
-    let environment = [("DRILL_MARK", mark.as_os_str()), (after, count.as_ref())];
+    let ready = folder.path().join("ready");
+    let environment = [
+        ("DRILL_MARK", mark.as_os_str()),
+        ("DRILL_READY", ready.as_os_str()),
+        (after, count.as_ref()),
+    ];
     // The shim first, then whatever the machine's driver is found by.
     let mut path = OsString::from(folder.path());
     if let Some(rest) = std::env::var_os("LD_LIBRARY_PATH") {
@@ -95,6 +104,7 @@ fn start(test: &str, after: &str, count: &str) -> Option<Drill> {
     }
     let families = std::slice::from_ref(&family);
     let server = gpu::start(&path, "cuda", "f32", families, &environment);
+    fs::write(&ready, "").expect("say that the server is ready");
     Some(Drill {
         server,
         family,

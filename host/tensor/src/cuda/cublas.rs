@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
@@ -79,10 +79,13 @@ pub(super) struct Library {
     handle: sys::cublasLtHandle_t,
     stream: Arc<Stream>,
     workspace: Allocation,
+    /// Held while a product is queued: it may be several pieces of work, of which the first
+    /// prepares the workspace, and nobody else's product may come between them.
+    queueing: Mutex<()>,
 }
 
 // SAFETY: the library's handle may be used from any thread, several at a time; all products
-// share the workspace, but run one after the other in one stream.
+// share the workspace, but are queued one at a time and run one after the other in one stream.
 unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
@@ -97,6 +100,7 @@ impl Library {
             handle: result::create_handle()
                 .map_err(|error| Error::Unsupported(format!("{OP}: cuBLASLt: {error}")))?,
             stream: stream.clone(),
+            queueing: Mutex::new(()),
         })
     }
 
@@ -120,6 +124,7 @@ impl Library {
         let alpha = 1.0_f32;
         let residual = product.residual.unwrap_or(product.out);
         let address = |matrix: &Matrix| matrix.address as *const c_void;
+        let _queueing = self.queueing.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the layouts say what lies at the addresses, which are of live allocations of
         // this stream; the workspace has the bytes that the algorithm was chosen for. alpha and
         // beta are read before it returns.
