@@ -93,6 +93,27 @@ pub fn assert_near(server: &Server, families: &[Family]) {
     server.assert_log_is_clean();
 }
 
+/// How near two servers' vectors of a family are: the least cosine of a case, and its average.
+pub fn cosines_between(one: &Server, other: &Server, family: &Family) -> (f64, f64) {
+    let whole = |case: &&Case| case.request.get("dimensions").is_none();
+    let cosines: Vec<f64> = family
+        .cases
+        .iter()
+        .filter(whole)
+        .map(|case| {
+            let vectors = [one, other].map(|it| vectors(&ask(it, family, &case.request)).remove(0));
+            cosine(&vectors[0], &vectors[1])
+        })
+        .collect();
+    // A NaN is the least of all.
+    let less = |least: f64, it: f64| match it.is_nan() || it < least {
+        true => it,
+        false => least,
+    };
+    let least = cosines.iter().copied().fold(1.0, less);
+    (least, cosines.iter().sum::<f64>() / cosines.len() as f64)
+}
+
 fn length(vector: &[f32]) -> f32 {
     let squares = vector.iter().map(|value| f64::from(*value).powi(2));
     squares.sum::<f64>().sqrt() as f32

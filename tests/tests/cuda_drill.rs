@@ -17,6 +17,9 @@ use tenon_tests::{cuda, gpu};
 const LAUNCHES: &str = "300";
 const MOST_REQUESTS: usize = 2000;
 
+/// Lengths of texts in words, of up to three tokens each: the tiny model takes 64 tokens.
+const LENGTHS: usize = 20;
+
 /// In front of `libcuda.so.1`, which it needs and which therefore has all that this has not.
 const SHIM: &str = r#"
 #include <dlfcn.h>
@@ -170,16 +173,16 @@ fn an_illegal_access_on_a_real_device_costs_no_answer() {
     let (server, name) = (&drill.server, &drill.family.name);
     assert!(!drill.has_happened(), "{}", server.log());
     // Each text is of another length: what is recorded makes no launches.
-    let text = |number: usize| "oak ".repeat(1 + number % 40);
-    let first: Vec<_> = (0..40)
+    let text = |number: usize| "oak ".repeat(1 + number % LENGTHS);
+    let first: Vec<_> = (0..LENGTHS)
         .map(|n| server.embed(name, json!([text(n)])))
         .collect();
     let mut number = 0;
-    while !drill.has_happened() || number % 40 != 0 {
+    while !drill.has_happened() || number % LENGTHS != 0 {
         assert!(number < MOST_REQUESTS, "never lost:\n{}", server.log());
         let vector = server.embed(name, json!([text(number)]));
         assert!(
-            vector == first[number % 40],
+            vector == first[number % LENGTHS],
             "another vector of text {number}"
         );
         number += 1;
@@ -198,13 +201,13 @@ fn a_real_device_without_memory_costs_one_answer_at_the_most() {
     assert!(!drill.has_happened(), "{}", server.log());
     let mut failed = 0;
     for number in 0..MOST_REQUESTS {
-        let text = "oak ".repeat(1 + number % 40);
+        let text = "oak ".repeat(1 + number % LENGTHS);
         let answer = server.embeddings(&json!({"model": name, "input": text}));
         if answer.status != 200 {
             assert_eq!(answer.status, 500, "{}", answer.text());
             assert!(answer.json()["error"]["message"].is_string());
             failed += 1;
-        } else if drill.has_happened() && number % 40 == 0 {
+        } else if drill.has_happened() && number % LENGTHS == 0 {
             break;
         }
     }

@@ -168,10 +168,15 @@ fn a_device_that_is_always_lost_is_given_up_and_requests_get_503() {
     let fails = [("EMULATED_GPU_FAILS_AFTER", OsStr::new(LAUNCHES))];
     let server = start(libraries.as_os_str(), "cuda", &fails);
     let family = family();
-    let ask = || server.embeddings(&json!({"model": family.name, "input": "a tenon"}));
+    let ask = |words: usize| {
+        let text = "oak ".repeat(words);
+        server.embeddings(&json!({"model": family.name, "input": text}))
+    };
     let since = Instant::now();
+    // Of many lengths: a pass that is recorded launches nothing more.
+    let mut lengths = (1..=20).cycle();
     let refused = loop {
-        let answer = ask();
+        let answer = ask(lengths.next().unwrap_or(1));
         if answer.status != 200 {
             break answer;
         }
@@ -179,7 +184,7 @@ fn a_device_that_is_always_lost_is_given_up_and_requests_get_503() {
     };
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert!(refused.json()["error"]["message"].is_string());
-    assert_eq!(ask().status, 503);
+    assert_eq!(ask(1).status, 503);
     until(&server, "unready", || !server.is_ready());
     assert_eq!(server.get("/health").status, 200);
     assert_eq!(restarts(&server, "cuda:0"), 8);
