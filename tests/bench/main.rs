@@ -90,15 +90,22 @@ fn main() -> Result<()> {
         cells.extend(measured);
     }
     let device = Device::cpu(threads)?;
-    let before = peak::flops(&device, DType::F32)?;
+    let peaks = || -> Result<[f64; 2]> {
+        let [f32, bf16] = [DType::F32, DType::BF16].map(|dtype| peak::flops(&device, dtype));
+        Ok([f32?, bf16?])
+    };
+    let before = peaks()?;
     let long = measure(&servers, &workload::long(), LONG_CLIENTS, options.measure)?;
-    let peak = (before + peak::flops(&device, DType::F32)?) / 2.0;
+    let after = peaks()?;
     for (kind, server) in &servers {
         println!("{kind}: resident {}", server.memory());
     }
     report::ratios(&cells);
     drop(servers);
-    report::long_batches(&long, peak / 1e9);
+    report::long_batches(&long, |dtype| {
+        let index = usize::from(dtype == "bf16");
+        (before[index] + after[index]) / 2e9
+    });
     Ok(())
 }
 

@@ -80,18 +80,12 @@ pub fn ratios(cells: &[Cell]) {
     }
 }
 
-/// The share of the machine's peak in long packed batches.
-pub fn long_batches(cells: &[Cell], f32_peak_gflops: f64) {
+/// The share of the machine's peak in long packed batches; `peak_gflops` is that of a dtype.
+pub fn long_batches(cells: &[Cell], peak_gflops: impl Fn(&str) -> f64) {
     println!("\nlong packed batches (4 texts of 256 tokens a request, 4 clients, over HTTP)");
     for cell in cells {
         let gflops = cell.seen.tokens_per_s() * FLOP_PER_TOKEN_OF_LONG / 1e9;
-        // `vdpbf16ps` does two multiply-adds where an FMA does one.
-        let times = if cell.kind.dtype() == "bf16" {
-            2.0
-        } else {
-            1.0
-        };
-        let peak = times * f32_peak_gflops;
+        let peak = peak_gflops(cell.kind.dtype());
         println!(
             "{:<16} {gflops:>7.1} GFLOP/s, {:.0} % of {peak:.1}",
             cell.kind.to_string(),

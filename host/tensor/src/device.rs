@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::cpu::{CpuDevice, Level, f32_flops};
+use crate::cpu::{self, CpuDevice, Level};
 use crate::cuda::{self, CudaDevice, Recorder, Recording, product_flops};
 use crate::dtype::DType;
 use crate::error::{Result, bail};
@@ -127,14 +127,14 @@ impl Device {
 
     /// The limit of matrix products in `dtype`: floating-point operations a second. It is measured
     /// at each call: what a benchmark compares with. On the processor, for some 10 ms, in
-    /// registers on all threads, and in f32 whatever the dtype; on a CUDA device as cuBLASLt
-    /// multiplies large matrices.
+    /// registers on all threads, as it multiplies what is served in `dtype`; on a CUDA device as
+    /// cuBLASLt multiplies large matrices.
     ///
     /// # Errors
     /// [`crate::Error::Other`] where the device has no memory left; [`crate::Error::DeviceLost`].
     pub fn measure_flops(&self, dtype: DType) -> Result<f64> {
         match &self.backend {
-            Backend::Cpu(cpu) => Ok(f32_flops(cpu)),
+            Backend::Cpu(cpu) => Ok(cpu::flops(cpu, dtype)),
             Backend::Cuda(cuda) => product_flops(cuda, dtype),
         }
     }

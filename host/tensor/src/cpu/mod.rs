@@ -39,7 +39,7 @@ pub(crate) use linear::{Linear, linear};
 pub(crate) use norm::{LayerNorm, RmsNorm, l2_normalize, layer_norm, rms_norm};
 pub(crate) use operand::{OnCpu, optional_rows, optional_slice, read, read_strided, rows};
 pub(crate) use pack::{Format, PackedWeight};
-pub(crate) use peak::f32_flops;
+pub(crate) use peak::flops;
 pub(crate) use pixels::pixels;
 pub(crate) use pooling::segment_pool;
 pub(crate) use rotary::{rotary, rotary_table};

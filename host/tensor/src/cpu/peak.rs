@@ -2,12 +2,15 @@
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use super::CpuDevice;
-use super::level::Kernel;
+use super::level::{Kernel, Level};
 use super::simd::Simd;
+use super::tile::{DotBf16Product, F32Product, Product};
+use crate::dtype::DType;
 
 /// Sums that do not wait for each other: more than a multiply-add takes cycles, for each of two
 /// units.
@@ -17,9 +20,10 @@ const STEPS: usize = 20_000;
 /// Items of each thread.
 const ITEMS: usize = 200;
 
-struct MultiplyAdds;
+/// Multiply-adds of `P`, of which a lane does `PAIRS` at a time.
+struct MultiplyAdds<P, const PAIRS: usize>(PhantomData<P>);
 
-impl Kernel for MultiplyAdds {
+impl<P: Product, const PAIRS: usize> Kernel for MultiplyAdds<P, PAIRS> {
     /// How many floating-point operations were done.
     type Output = usize;
 
@@ -31,24 +35,35 @@ impl Kernel for MultiplyAdds {
             let mut sums = [S::splat(1.0); CHAINS];
             for _ in 0..STEPS {
                 for sum in &mut sums {
-                    *sum = S::fma(*sum, a, b);
+                    *sum = P::multiply_add::<S>(a, b, *sum);
                 }
             }
             black_box(sums);
         }
-        2 * STEPS * CHAINS * S::LANES
+        2 * PAIRS * STEPS * CHAINS * S::LANES
     }
 }
 
-/// Floating-point operations a second of f32 multiply-adds on all threads, measured for some 10
-/// ms.
-pub(crate) fn f32_flops(device: &CpuDevice) -> f64 {
+/// Floating-point operations a second of multiply-adds on all threads, measured for some 10 ms:
+/// of pairs of bfloat16 where that is asked for and the processor has them, else of f32, which is
+/// then what bfloat16 is multiplied in.
+pub(crate) fn flops(device: &CpuDevice, dtype: DType) -> f64 {
     let items = ITEMS * device.threads();
     let done = AtomicUsize::new(0);
+    let in_pairs = dtype == DType::BF16 && device.level() == Level::Avx512Bf16;
     let started = Instant::now();
     device.parallel(items, usize::MAX, |_, _| {
-        // SAFETY: the device's level is available; the kernel has no fields.
-        let flops = unsafe { device.level().run(MultiplyAdds) };
+        // SAFETY: the device's level is available; the kernels have no fields.
+        let flops = unsafe {
+            match in_pairs {
+                true => device
+                    .level()
+                    .run(MultiplyAdds::<DotBf16Product, 2>(PhantomData)),
+                false => device
+                    .level()
+                    .run(MultiplyAdds::<F32Product, 1>(PhantomData)),
+            }
+        };
         done.fetch_add(flops, Relaxed);
     });
     done.into_inner() as f64 / started.elapsed().as_secs_f64()
