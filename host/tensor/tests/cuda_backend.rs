@@ -78,6 +78,31 @@ fn linear_layers_in_16_bits_equal_those_in_f32_but_for_rounding() {
 }
 
 #[test]
+fn products_of_more_kinds_than_are_kept_are_computed_all_the_same() {
+    let Some(device) = cuda_device() else {
+        return;
+    };
+    let ctx = context(device, DType::F32);
+    let mut random = Random(6);
+    for k in 1..300 {
+        let (x, xs) = random.tensor(&ctx, &[1, k]);
+        let (w, ws) = random.tensor(&ctx, &[2, k]);
+        let y = ops::linear(&ctx, &x, &w, None, Activation::Identity, None).unwrap();
+        let wanted: Vec<f64> = ws
+            .chunks_exact(k)
+            .map(|row| {
+                let products = row
+                    .iter()
+                    .zip(&xs)
+                    .map(|(a, b)| f64::from(*a) * f64::from(*b));
+                products.sum()
+            })
+            .collect();
+        check_close("a kind", &y.to_f32().unwrap(), &wanted, 1e-4, 0.0);
+    }
+}
+
+#[test]
 fn attention_in_16_bits_equals_that_in_f32_but_for_rounding() {
     for (cpu, cuda, tolerance) in pairs() {
         let mut random = Random(2);
