@@ -149,13 +149,13 @@ DEVICE void rotate_in_registers(const HeadLane& at, const HeadNorm& norm, const 
     bool exists = at.first() < at.width;
     float own[CHUNK] = {}, weight[CHUNK] = {}, cosine[CHUNK] = {}, sine[CHUNK] = {};
     if (exists) load_chunk(own, x, at.first(), at.width, true);
-    // These come while the squares are added.
-    if (exists && norm.weight) load_chunk(weight, norm.weight, at.first(), head_dim, true);
+    // The angles come while the squares are added; the weights are near, for all heads read them.
     if (pair.rotated) {
         load_chunk(cosine, cosines, pair.angle, n, true);
         load_chunk(sine, cosines + n, pair.angle, n, true);
     }
     float scale = norm.scale(at.sum(sum_of_squares(own)), head_dim);
+    if (exists && norm.weight) load_chunk(weight, norm.weight, at.first(), head_dim, true);
     int other_lane = threadIdx.x % WARP + (pair.rotated ? pair.distance / CHUNK : 0);
 #pragma unroll
     for (int i = 0; i < CHUNK; i++) {
