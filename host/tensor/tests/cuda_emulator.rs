@@ -344,13 +344,6 @@ const MUTANTS: &[Mutant] = &[
         replace: "at.head <= heads ? key : nullptr",
     },
     Mutant {
-        name: "lanes beyond the last row that write",
-        program: "rotary",
-        file: "rotary.cu",
-        find: "if (at.writes && exists) store_chunk(",
-        replace: "if (exists) store_chunk(",
-    },
-    Mutant {
         name: "no barrier before a tile is overwritten",
         program: "attention_plain",
         file: "attention_plain.cu",
