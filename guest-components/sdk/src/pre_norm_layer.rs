@@ -39,7 +39,7 @@ impl PreNormLayer {
         let mut qkv = self.qkv.apply(&normed, Activation::Identity)?;
         if let Some((table, head_dim)) = rotary {
             // Queries and keys are the first two thirds of the heads.
-            qkv = tensor::rotary(&qkv, table, 2 * self.attention.heads, head_dim)?;
+            qkv = tensor::rotary(&qkv, table, 2 * self.attention.heads, head_dim, None)?;
         }
         let context =
             tensor::attention(&AttentionInput::Fused(&qkv), layout, None, self.attention)?;

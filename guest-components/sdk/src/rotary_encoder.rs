@@ -49,7 +49,7 @@ impl RotaryAttention {
     ) -> Result<Tensor, Error> {
         let qkv = self.qkv.apply(x, Activation::Identity)?;
         // Queries and keys are the first two thirds of the heads.
-        let rotated = tensor::rotary(&qkv, table, 2 * self.options.heads, self.head_dim)?;
+        let rotated = tensor::rotary(&qkv, table, 2 * self.options.heads, self.head_dim, None)?;
         let context =
             tensor::attention(&AttentionInput::Fused(&rotated), layout, None, self.options)?;
         self.output.apply_onto(residual, &context)

@@ -8,8 +8,8 @@
 use std::time::Instant;
 
 use tenon_tensor::{
-    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, Indices,
-    SequenceLayout, Tensor, ops,
+    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, HeadNorms,
+    Indices, SequenceLayout, Tensor, ops,
 };
 
 /// Tokens of a batch.
@@ -141,7 +141,17 @@ impl Bench {
             ops::rms_norm(ctx, &heads, &w, 1e-6, 0.0)
         });
         self.bytes("rotary 16384 x 4096, 24 of 32 heads", all, || {
-            ops::rotary(ctx, &heads, &table, 24, 128)
+            ops::rotary(ctx, &heads, &table, 24, 128, None)
+        });
+        let norms = HeadNorms {
+            query: &w,
+            key: &w,
+            query_heads: 16,
+            eps: 1e-6,
+            weight_offset: 0.0,
+        };
+        self.bytes("rotary with norms of the same", all, || {
+            ops::rotary(ctx, &heads, &table, 24, 128, Some(&norms))
         });
     }
 

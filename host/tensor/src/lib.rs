@@ -43,7 +43,7 @@ pub use device::{Device, available_cpus};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use image::{PatchOptions, Patches, Pixels, PlacedImage};
-pub use ops::{Activation, AttentionInput, AttentionOptions, PixelOptions, PoolMode};
+pub use ops::{Activation, AttentionInput, AttentionOptions, HeadNorms, PixelOptions, PoolMode};
 pub use sequence::{Indices, SequenceLayout};
 pub use tensor::Tensor;
 pub use weights::Weights;

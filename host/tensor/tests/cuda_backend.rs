@@ -8,8 +8,8 @@ use std::process::Command;
 
 use common::{ACTIVATIONS, Random, check_close, check_same_bits, cuda_device};
 use tenon_tensor::{
-    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, Error, Indices,
-    PoolMode, SequenceLayout, Tensor, ops,
+    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, Error,
+    HeadNorms, Indices, PoolMode, SequenceLayout, Tensor, ops,
 };
 
 fn context(device: Device, dtype: DType) -> Context {
@@ -176,7 +176,7 @@ fn other_operations_in_16_bits_equal_those_in_f32_but_for_rounding() {
         let ids = Indices::new(vec![3, 10, 0, 1, 1, 2, 9, 4, 5]);
         let positions = Indices::new((0..9).collect());
         type Op<'a> = &'a dyn Fn(&Context, [&Tensor; 4]) -> tenon_tensor::Result<Tensor>;
-        let all: [(&str, Op); 9] = [
+        let all: [(&str, Op); 11] = [
             ("embedding", &|ctx, [_, y, _, table]| {
                 ops::embedding(ctx, table, &ids, Some(y))
             }),
@@ -195,7 +195,31 @@ fn other_operations_in_16_bits_equal_those_in_f32_but_for_rounding() {
             }),
             ("rotary", &|ctx, [x, ..]| {
                 let table = ops::rotary_table(ctx, &positions, &[1.0, 0.5, 0.25, 0.1], 1.0)?;
-                ops::rotary(ctx, x, &table, 3, 10)
+                ops::rotary(ctx, x, &table, 3, 10, None)
+            }),
+            ("rotary with norms", &|ctx, [x, _, w, _]| {
+                let table = ops::rotary_table(ctx, &positions, &[0.5; 8], 1.0)?;
+                let [query, key] = [0, 20].map(|start| ops::slice(ctx, w, 0, start, 16));
+                let norms = HeadNorms {
+                    query: &query?,
+                    key: &key?,
+                    query_heads: 1,
+                    eps: 1e-6,
+                    weight_offset: 1.0,
+                };
+                ops::rotary(ctx, x, &table, 2, 16, Some(&norms))
+            }),
+            ("rotary with norms of odd heads", &|ctx, [x, _, w, _]| {
+                let table = ops::rotary_table(ctx, &positions, &[1.0, 0.5], 1.0)?;
+                let [query, key] = [0, 7].map(|start| ops::slice(ctx, w, 0, start, 7));
+                let norms = HeadNorms {
+                    query: &query?,
+                    key: &key?,
+                    query_heads: 3,
+                    eps: 1e-6,
+                    weight_offset: 0.0,
+                };
+                ops::rotary(ctx, x, &table, 4, 7, Some(&norms))
             }),
             ("pooling", &|ctx, [x, ..]| {
                 ops::segment_pool(ctx, x, &layout, PoolMode::Mean)

@@ -107,6 +107,11 @@ const GATES: &[Gate] = &[
     gate("compare_words", 40, "as add"),
     gate("copy_", 40, "as add"),
     gate("rotary_", 48, "5 blocks of 256: four operands at a time"),
+    gate(
+        "normed_rotary_",
+        48,
+        "5 blocks of 256: as rotary, with a weight instead of the other chunk",
+    ),
     Gate {
         stack: 48,
         ..gate(

@@ -323,6 +323,27 @@ const MUTANTS: &[Mutant] = &[
         replace: "id <= static_cast<u32>(table_rows)",
     },
     Mutant {
+        name: "norm over half of a head",
+        program: "rotary",
+        file: "rotary.cu",
+        find: "int distance = lanes / 2;",
+        replace: "int distance = lanes / 4;",
+    },
+    Mutant {
+        name: "partner in the next lane",
+        program: "rotary",
+        file: "rotary.cu",
+        find: "pair.distance / CHUNK : 0);",
+        replace: "1 : 0);",
+    },
+    Mutant {
+        name: "values that are normalised",
+        program: "rotary",
+        file: "rotary.cu",
+        find: "at.head < heads ? key : nullptr",
+        replace: "at.head <= heads ? key : nullptr",
+    },
+    Mutant {
         name: "no barrier before a tile is overwritten",
         program: "attention_plain",
         file: "attention_plain.cu",

@@ -5,7 +5,7 @@ mod common;
 use common::{Random, check_same_bits, cuda_device};
 use tenon_tensor::{
     Account, Activation, AttentionInput, AttentionOptions, Batch, Context, DType, Device, Error,
-    Indices, PoolMode, RecordedPass, Tensor, ops,
+    HeadNorms, Indices, PoolMode, RecordedPass, Tensor, ops,
 };
 
 const VOCABULARY: usize = 50;
@@ -19,6 +19,7 @@ struct Model {
     positions: Tensor,
     qkv: Tensor,
     bias: Tensor,
+    head_norm: Tensor,
     norm: Tensor,
 }
 
@@ -36,6 +37,7 @@ impl Model {
             positions: tensor(&[POSITIONS, WIDTH]),
             qkv: tensor(&[3 * WIDTH, WIDTH]),
             bias: tensor(&[3 * WIDTH]),
+            head_norm: tensor(&[WIDTH / 2]),
             norm: tensor(&[WIDTH]),
             ctx,
         }
@@ -57,7 +59,14 @@ impl Model {
             Activation::Identity,
             None,
         )?;
-        let qkv = ops::rotary(ctx, &qkv, &table, 4, 32)?;
+        let norms = HeadNorms {
+            query: &self.head_norm,
+            key: &self.head_norm,
+            query_heads: 2,
+            eps: 1e-6,
+            weight_offset: 1.0,
+        };
+        let qkv = ops::rotary(ctx, &qkv, &table, 4, 32, Some(&norms))?;
         let options = AttentionOptions {
             heads: 2,
             kv_heads: 2,

@@ -3,8 +3,8 @@
 mod common;
 
 use tenon_tensor::{
-    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, Error, Indices,
-    PoolMode, SequenceLayout, Tensor, ops,
+    Account, Activation, AttentionInput, AttentionOptions, Context, DType, Device, Error,
+    HeadNorms, Indices, PoolMode, SequenceLayout, Tensor, ops,
 };
 
 fn context(limit_bytes: u64) -> Context {
@@ -282,6 +282,65 @@ fn refuses_bad_biases_of_attention() {
         run(&[2, 1], Some(1)),
         Error::ShapeMismatch,
         &["reaches 0", "1 away"],
+    );
+}
+
+#[test]
+fn refuses_bad_norms_of_heads() {
+    let ctx = context(1 << 30);
+    let (x, table) = (tensor(&ctx, &[2, 20]), tensor(&ctx, &[2, 4]));
+    let run = |query: &[usize], key: &[usize], query_heads, eps, weight_offset| {
+        let norms = HeadNorms {
+            query: &tensor(&ctx, query),
+            key: &tensor(&ctx, key),
+            query_heads,
+            eps,
+            weight_offset,
+        };
+        ops::rotary(&ctx, &x, &table, 3, 4, Some(&norms))
+    };
+    for query_heads in [0, 2, 3] {
+        assert!(run(&[4], &[4], query_heads, 0.0, 1.0).is_ok());
+    }
+    for shape in [&[5][..], &[1], &[12], &[1, 4]] {
+        let wanted = ["rotary", &format!("{shape:?}"), "[4]"];
+        check(
+            run(shape, &[4], 2, 1e-6, 0.0),
+            Error::ShapeMismatch,
+            &wanted,
+        );
+        check(
+            run(&[4], shape, 2, 1e-6, 0.0),
+            Error::ShapeMismatch,
+            &wanted,
+        );
+    }
+    for query_heads in [4, usize::MAX] {
+        check(
+            run(&[4], &[4], query_heads, 1e-6, 0.0),
+            Error::InvalidArgument,
+            &["query heads", "3"],
+        );
+    }
+    for eps in [-1e-6, f32::NAN, f32::INFINITY] {
+        check(
+            run(&[4], &[4], 2, eps, 0.0),
+            Error::InvalidArgument,
+            &["rotary", "eps"],
+        );
+    }
+    check(
+        run(&[4], &[4], 2, 1e-6, f32::NAN),
+        Error::InvalidArgument,
+        &["weight-offset", "NaN"],
+    );
+    // Two for each element, and two more for each that is normalised.
+    ctx.account.start_batch(2 * 40 + 2 * 24);
+    assert!(run(&[4], &[4], 2, 1e-6, 0.0).is_ok());
+    check(
+        ops::add(&ctx, &x, &x),
+        Error::QuotaExceeded,
+        &["add", "128"],
     );
 }
 

@@ -1,24 +1,28 @@
 //! Self-attention with rotary positions and shared key and value heads.
 
 use crate::checkpoint::Weights;
-use crate::layers::{Linear, RmsNorm};
-use crate::tensor::{self, Activation, AttentionInput, AttentionOptions, Error, Layout, Tensor};
+use crate::layers::Linear;
+use crate::tensor::{
+    self, Activation, AttentionInput, AttentionOptions, Error, HeadNorms, Layout, Tensor,
+};
 
 use super::config::DecoderConfig;
 
 /// The attention of a layer.
 pub struct Attention {
     qkv: Linear,
-    head_norms: Option<HeadNorms>,
+    head_norms: Option<NormWeights>,
     output: Linear,
     head_dim: u32,
     options: AttentionOptions,
 }
 
 /// The norms of queries and keys, each head by itself.
-struct HeadNorms {
-    query: RmsNorm,
-    key: RmsNorm,
+struct NormWeights {
+    query: Tensor,
+    key: Tensor,
+    eps: f32,
+    offset: f32,
 }
 
 impl Attention {
@@ -37,11 +41,12 @@ impl Attention {
             true => Linear::with_bias,
             false => Linear::without_bias,
         };
-        let head_norm = |name: &str| config.norm(weights, name, head_dim);
         let head_norms = match config.norms_heads {
-            true => Some(HeadNorms {
-                query: head_norm("q_norm")?,
-                key: head_norm("k_norm")?,
+            true => Some(NormWeights {
+                query: weights.get("q_norm.weight", &[head_dim])?,
+                key: weights.get("k_norm.weight", &[head_dim])?,
+                eps: config.norm_eps,
+                offset: config.norm_weight_offset,
             }),
             false => None,
         };
@@ -85,19 +90,15 @@ impl Attention {
             heads, kv_heads, ..
         } = self.options;
         let qkv = self.qkv.apply(x, Activation::Identity)?;
-        let rotate = |x: &Tensor, heads| tensor::rotary(x, table, heads, self.head_dim);
-        let Some(norms) = &self.head_norms else {
-            let rotated = rotate(&qkv, heads + kv_heads)?;
-            return tensor::attention(&AttentionInput::Fused(&rotated), layout, None, self.options);
-        };
-        let part = |first: u32, heads: u32| {
-            tensor::slice(&qkv, 1, first * self.head_dim, heads * self.head_dim)
-        };
-        let query = norms.query.apply(&part(0, heads)?)?;
-        let key = norms.key.apply(&part(heads, kv_heads)?)?;
-        let value = part(heads + kv_heads, kv_heads)?;
-        let (query, key) = (rotate(&query, heads)?, rotate(&key, kv_heads)?);
-        let separate = AttentionInput::Separate((&query, &key, &value));
-        tensor::attention(&separate, layout, None, self.options)
+        let norms = self.head_norms.as_ref().map(|norms| HeadNorms {
+            query: &norms.query,
+            key: &norms.key,
+            query_heads: heads,
+            eps: norms.eps,
+            weight_offset: norms.offset,
+        });
+        let all = heads + kv_heads;
+        let qkv = tensor::rotary(&qkv, table, all, self.head_dim, norms.as_ref())?;
+        tensor::attention(&AttentionInput::Fused(&qkv), layout, None, self.options)
     }
 }

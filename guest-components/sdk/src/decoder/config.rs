@@ -51,8 +51,10 @@ pub struct DecoderConfig {
     pub mrope_section: Option<[u32; 3]>,
     /// What sets layers apart from each other.
     pub layers: Vec<LayerConfig>,
-    norm_eps: f32,
-    norm_weight_offset: f32,
+    /// What norms add to the mean square.
+    pub norm_eps: f32,
+    /// What norms add to their weights.
+    pub norm_weight_offset: f32,
 }
 
 /// What sets a layer apart.

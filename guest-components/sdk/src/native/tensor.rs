@@ -267,13 +267,42 @@ pub fn rotary_table(
     ops::rotary_table(context, &positions.0, inverse_frequencies, factor).map(Tensor)
 }
 
-/// Rotates the pairs of the first heads.
+/// The norms of query and key heads.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadNorms<'a> {
+    /// The weight of the query heads.
+    pub query: &'a Tensor,
+    /// The weight of the heads after them.
+    pub key: &'a Tensor,
+    /// How many of the heads, from the first on, are queries.
+    pub query_heads: u32,
+    /// Finite and at least 0.
+    pub eps: f32,
+    /// What is added to the weights.
+    pub weight_offset: f32,
+}
+
+/// Rotates the pairs of the first heads, after their norms where there are any.
 ///
 /// # Errors
 /// That of [`ops::rotary`].
-pub fn rotary(x: &Tensor, table: &Tensor, heads: u32, head_dim: u32) -> Result<Tensor, Error> {
+pub fn rotary(
+    x: &Tensor,
+    table: &Tensor,
+    heads: u32,
+    head_dim: u32,
+    norms: Option<&HeadNorms<'_>>,
+) -> Result<Tensor, Error> {
+    let norms = norms.map(|norms| tenon_tensor::HeadNorms {
+        query: &norms.query.0,
+        key: &norms.key.0,
+        query_heads: norms.query_heads as usize,
+        eps: norms.eps,
+        weight_offset: norms.weight_offset,
+    });
     let (heads, head_dim) = (heads as usize, head_dim as usize);
-    ops::rotary(&environment()?.context, &x.0, &table.0, heads, head_dim).map(Tensor)
+    let context = &environment()?.context;
+    ops::rotary(context, &x.0, &table.0, heads, head_dim, norms.as_ref()).map(Tensor)
 }
 
 /// activation of every element.

@@ -7,8 +7,8 @@ use wasmtime::component::{Resource, ResourceTable};
 
 use super::dimensions;
 use super::imports::tensor::{
-    Activation, AttentionInput, AttentionOptions, Dtype, Error, Host, HostIndices, HostLayout,
-    HostPatches, HostTensor, PixelOptions, PoolMode,
+    Activation, AttentionInput, AttentionOptions, Dtype, Error, HeadNorms, Host, HostIndices,
+    HostLayout, HostPatches, HostTensor, PixelOptions, PoolMode,
 };
 
 /// What the operations of a back-half store work on.
@@ -294,12 +294,24 @@ impl Host for TensorView<'_> {
         table: Handle<Tensor>,
         heads: u32,
         head_dim: u32,
+        norms: Option<HeadNorms>,
     ) -> OpResult {
         let context = self.context;
         let (heads, head_dim) = (heads as usize, head_dim as usize);
         self.run(|of| {
             let (x, table) = (of.get(&x)?, of.get(&table)?);
-            Ok(ops::rotary(context, x, table, heads, head_dim))
+            let norms = match &norms {
+                Some(norms) => Some(rt::HeadNorms {
+                    query: of.get(&norms.query)?,
+                    key: of.get(&norms.key)?,
+                    query_heads: norms.query_heads as usize,
+                    eps: norms.eps,
+                    weight_offset: norms.weight_offset,
+                }),
+                None => None,
+            };
+            let norms = norms.as_ref();
+            Ok(ops::rotary(context, x, table, heads, head_dim, norms))
         })
     }
 

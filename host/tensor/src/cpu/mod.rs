@@ -42,7 +42,7 @@ pub(crate) use pack::{Format, PackedWeight};
 pub(crate) use peak::flops;
 pub(crate) use pixels::pixels;
 pub(crate) use pooling::segment_pool;
-pub(crate) use rotary::{rotary, rotary_table};
+pub(crate) use rotary::{HeadNorms, rotary, rotary_table};
 
 /// Rows of equal width that lie `stride` elements apart in a slice.
 #[derive(Clone, Copy)]

@@ -46,9 +46,14 @@ pub(crate) fn rms_norm(device: &CpuDevice, op: RmsNorm, out: &mut [f32]) {
     let width = op.x.width;
     assert!(out.len() == op.x.rows * width && width.is_multiple_of(op.weight.len()));
     device.parallel_rows(out, width, width * ELEMENT_COST, |first, out| {
-        // SAFETY: as in `layer_norm`.
-        unsafe { device.level().run(RmsNormRows { op, first, out }) };
+        rms_norm_rows(device, op, first, out);
     });
+}
+
+/// The part of [`rms_norm`] that is as many rows as `out`, from `first` on, on this thread.
+pub(super) fn rms_norm_rows(device: &CpuDevice, op: RmsNorm, first: usize, out: &mut [f32]) {
+    // SAFETY: as in `layer_norm`.
+    unsafe { device.level().run(RmsNormRows { op, first, out }) };
 }
 
 /// x / max(||x||, eps), into `out`.

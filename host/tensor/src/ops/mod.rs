@@ -27,7 +27,7 @@ pub use linear::linear;
 pub use norm::{l2_normalize, layer_norm, rms_norm};
 pub use pixels::{PixelOptions, pixels};
 pub use pooling::{PoolMode, segment_pool};
-pub use rotary::{rotary, rotary_table};
+pub use rotary::{HeadNorms, rotary, rotary_table};
 
 use crate::Tensor;
 use crate::error::{Result, bail};
@@ -45,6 +45,17 @@ fn check_eps(op: &str, eps: f32) -> Result<()> {
         bail!(
             InvalidArgument,
             "{op}: eps is {eps}, not finite and at least 0"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses a weight-offset that is not finite.
+fn check_weight_offset(op: &str, weight_offset: f32) -> Result<()> {
+    if !weight_offset.is_finite() {
+        bail!(
+            InvalidArgument,
+            "{op}: weight-offset is {weight_offset}, not finite"
         );
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Layer norm, RMS norm and L2 normalisation over the last dimension.
 
-use super::{check_eps, check_optional, product};
+use super::{check_eps, check_optional, check_weight_offset, product};
 use crate::context::On;
 use crate::cpu::{self, LayerNorm, RmsNorm, optional_rows, optional_slice, rows};
 use crate::error::{Result, bail};
@@ -60,12 +60,7 @@ pub fn rms_norm(
 ) -> Result<Tensor> {
     const OP: &str = "rms-norm";
     check_eps(OP, eps)?;
-    if !weight_offset.is_finite() {
-        bail!(
-            InvalidArgument,
-            "{OP}: weight-offset is {weight_offset}, not finite"
-        );
-    }
+    check_weight_offset(OP, weight_offset)?;
     let shape = *x.checked_shape();
     let run = match *weight.shape() {
         [run] if shape.width().is_multiple_of(run) => run,

@@ -1,8 +1,8 @@
 //! Rotary position embeddings: a table of angles a batch, and the rotation of heads.
 
-use super::{check_shape, product};
+use super::{check_eps, check_shape, check_weight_offset, product};
 use crate::context::On;
-use crate::cpu::{self, rows};
+use crate::cpu::{self, optional_slice, rows};
 use crate::error::{Result, bail};
 use crate::shape::Shape;
 use crate::{Context, Indices, Tensor};
@@ -57,8 +57,42 @@ pub fn rotary_table(
     }
 }
 
+/// The norms of query and key heads: x / sqrt(mean x^2 + eps) * (weight + weight_offset) of each
+/// head by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadNorms<'a> {
+    /// The weight of the query heads, `[head_dim]`.
+    pub query: &'a Tensor,
+    /// The weight of the heads after them, `[head_dim]`.
+    pub key: &'a Tensor,
+    /// How many of the heads, from the first on, are queries.
+    pub query_heads: usize,
+    /// Finite and at least 0.
+    pub eps: f32,
+    /// What is added to the weights; finite.
+    pub weight_offset: f32,
+}
+
+impl HeadNorms<'_> {
+    fn check(&self, op: &str, heads: usize, head_dim: usize) -> Result<()> {
+        check_eps(op, self.eps)?;
+        check_weight_offset(op, self.weight_offset)?;
+        check_shape(op, "norms.query", self.query, &[head_dim])?;
+        check_shape(op, "norms.key", self.key, &[head_dim])?;
+        if self.query_heads > heads {
+            bail!(
+                InvalidArgument,
+                "{op}: {} query heads, more than all {heads}",
+                self.query_heads
+            );
+        }
+        Ok(())
+    }
+}
+
 /// Rotates the pairs (i, i + n) of the first `heads` heads of `head_dim` by angle i of its
-/// row's entry in `table` `[rows, 2 n]`; the rest of x `[rows, width]` stays.
+/// row's entry in `table` `[rows, 2 n]`, after `norms` of these heads, where there are any; the
+/// rest of x `[rows, width]` stays.
 ///
 /// # Errors
 /// As for all [operations](super).
@@ -68,18 +102,19 @@ pub fn rotary(
     table: &Tensor,
     heads: usize,
     head_dim: usize,
+    norms: Option<&HeadNorms<'_>>,
 ) -> Result<Tensor> {
     const OP: &str = "rotary";
     let &[height, width] = x.shape() else {
         bail!(ShapeMismatch, "{OP}: x is {:?}, not of rank 2", x.shape());
     };
-    let rotated = heads.checked_mul(head_dim);
-    if rotated.is_none_or(|rotated| rotated == 0 || rotated > width) {
-        bail!(
+    let rotated = match heads.checked_mul(head_dim) {
+        Some(rotated) if rotated > 0 && rotated <= width => rotated,
+        _ => bail!(
             ShapeMismatch,
             "{OP}: {heads} heads of {head_dim} are not among the {width} columns of x"
-        );
-    }
+        ),
+    };
     let angles = match *table.shape() {
         [_, angles] if angles.is_multiple_of(2) && angles <= head_dim => angles,
         _ => bail!(
@@ -91,16 +126,34 @@ pub fn rotary(
     };
     check_shape(OP, "table", table, &[height, angles])?;
     let shape = *x.checked_shape();
-    ctx.charge(OP, product(&[2, shape.elements()]))?;
+    let mut cost = product(&[2, shape.elements()]);
+    if let Some(norms) = norms {
+        norms.check(OP, heads, head_dim)?;
+        cost = cost.saturating_add(product(&[2, height, rotated]));
+    }
+    ctx.charge(OP, cost)?;
     match ctx.on() {
         On::Cpu(cpu) => {
             let (x, table) = (cpu.readable(OP, x)?, cpu.readable(OP, table)?);
+            let query = cpu.optional(OP, norms.map(|norms| norms.query))?;
+            let key = cpu.optional(OP, norms.map(|norms| norms.key))?;
+            let norms = match (norms, optional_slice(&query), optional_slice(&key)) {
+                (Some(norms), Some(query), Some(key)) => Some(cpu::HeadNorms {
+                    query,
+                    key,
+                    query_heads: norms.query_heads,
+                    eps: norms.eps,
+                    weight_offset: norms.weight_offset,
+                }),
+                (None, ..) => None,
+                _ => bail!(Other, "{OP}: norms are not readable in place"),
+            };
             let mut out = cpu.allocate(OP, &shape)?;
             let (x, table) = (rows(OP, &x)?, rows(OP, &table)?);
             let heads = [heads, head_dim];
-            cpu::rotary(cpu.device, x, table, heads, out.as_mut_slice());
+            cpu::rotary(cpu.device, x, table, heads, norms, out.as_mut_slice());
             Ok(Tensor::from_buffer(out, shape))
         }
-        On::Cuda(cuda) => cuda.rotary(x, table, heads, head_dim),
+        On::Cuda(cuda) => cuda.rotary(x, table, heads, head_dim, norms),
     }
 }

@@ -128,7 +128,8 @@ impl Attention {
         layout: &Layout,
     ) -> Result<Tensor, Error> {
         let qkv = self.qkv.apply(x, Activation::Identity)?;
-        let rotate = |x: &Tensor| tensor::rotary(x, angles, self.options.heads, self.head_dim);
+        let rotate =
+            |x: &Tensor| tensor::rotary(x, angles, self.options.heads, self.head_dim, None);
         let query = rotate(&self.third(&qkv, 0)?)?;
         let key = rotate(&self.third(&qkv, 1)?)?;
         let value = self.third(&qkv, 2)?;

@@ -85,6 +85,17 @@ DEVICE void store_chunk(T* row, int start, int width, bool aligned, const float 
     }
 }
 
+DEVICE float sum_of(const float (&v)[CHUNK]) {
+    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+}
+
+DEVICE float sum_of_squares(const float (&v)[CHUNK]) {
+    float squares[CHUNK];
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) squares[i] = v[i] * v[i];
+    return sum_of(squares);
+}
+
 // Where a thread works that handles one chunk of a matrix: `rows` times `chunks_of(width)`
 // threads in all, which are below 2^31.
 struct ChunkPlace {

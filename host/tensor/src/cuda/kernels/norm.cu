@@ -69,17 +69,6 @@ struct Lane {
     }
 };
 
-DEVICE float sum_of(const float (&v)[CHUNK]) {
-    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
-}
-
-DEVICE float sum_of_squares(const float (&v)[CHUNK]) {
-    float squares[CHUNK];
-#pragma unroll
-    for (int i = 0; i < CHUNK; i++) squares[i] = v[i] * v[i];
-    return sum_of(squares);
-}
-
 // A row of x, plus one of a residual where there is any.
 template <typename T>
 struct SumRow {

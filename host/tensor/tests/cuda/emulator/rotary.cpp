@@ -65,9 +65,70 @@ void check(const char* name, Kernel kernel) {
     }
 }
 
+struct NormedHeads {
+    // Columns after the last head that is rotated, which need not be whole heads.
+    int queries, keys, rest, head_dim, n;
+    // Whether rows lie so that they are read eight elements at a time.
+    bool aligned = true;
+};
+
+template <typename T, typename Kernel>
+void check_normed(const char* name, Kernel kernel) {
+    Random random{3};
+    Comparison comparison = {name, 2e-6, rounding_of(T())};
+    std::vector<NormedHeads> cases = {
+        {2, 1, 64, 64, 32},   {3, 1, 80, 80, 40},       {2, 2, 96, 96, 16},  {4, 2, 256, 128, 64},
+        {3, 1, 256, 256, 128}, {1, 1, 24, 128, 32},     {2, 0, 0, 16, 8},    {0, 2, 8, 32, 16},
+        {2, 1, 13, 20, 10},   {1, 3, 7, 7, 3},          {1, 1, 0, 2, 1},     {3, 3, 16, 16, 4},
+        {1, 1, 100, 300, 150}, {1, 1, 512, 512, 256},   {1, 1, 9, 260, 8},   {12, 12, 768, 64, 32},
+        {2, 1, 64, 64, 32, false}, {2, 1, 128, 128, 64, false}};
+    for (auto [queries, keys, rest, head_dim, n, aligned] : cases) {
+        int rows = 1 + random.below(20), heads = queries + keys, width = heads * head_dim + rest;
+        i64 stride = width + (aligned ? random.below(2) * 8 : 3);
+        i64 table_stride = 2 * n + random.below(2) * 4;
+        auto x = random_buffer<T>(rows * stride, random, 3.0f);
+        auto table = random_buffer<float>(rows * table_stride, random);
+        auto query = random_buffer<float>(head_dim, random);
+        auto key = random_buffer<float>(head_dim, random);
+        float offset = random.below(2) ? 1.0f : 0.0f, eps = 1e-6f;
+        Buffer<T> out(size_t(rows) * width);
+        int lanes = 1;
+        while (lanes < WARP && lanes * CHUNK < head_dim) lanes *= 2;
+        i64 threads = i64(rows) * ((width + head_dim - 1) / head_dim) * lanes;
+        launch(blocks_for(threads, BLOCK), BLOCK, 0, random, [&] {
+            kernel(x.data(), stride, table.data(), table_stride, query.data(), key.data(),
+                   out.data(), rows, width, n, heads, queries, head_dim, lanes, eps, offset);
+        });
+        for (int row = 0; row < rows; row++) {
+            std::vector<double> wanted(width);
+            for (int i = 0; i < width; i++) wanted[i] = x.at(row * stride + i);
+            for (int head = 0; head < heads; head++) {
+                double* of = &wanted[head * head_dim];
+                double squares = 0;
+                for (int i = 0; i < head_dim; i++) squares += of[i] * of[i];
+                double scale = 1.0 / std::sqrt(squares / head_dim + eps);
+                const Buffer<float>& weight = head < queries ? query : key;
+                for (int i = 0; i < head_dim; i++) of[i] *= scale * (weight.at(i) + offset);
+                for (int i = 0; i < n; i++) {
+                    double left = of[i], right = of[i + n];
+                    double cosine = table.at(row * table_stride + i);
+                    double sine = table.at(row * table_stride + n + i);
+                    of[i] = left * cosine - right * sine;
+                    of[i + n] = right * cosine + left * sine;
+                }
+            }
+            for (int i = 0; i < width; i++) {
+                comparison.see(out.at(size_t(row) * width + i), wanted[i]);
+            }
+        }
+    }
+}
+
+#define CHECK(SUFFIX, T)                                 \
+    check<T>("rotary_" #SUFFIX, rotary_##SUFFIX);        \
+    check_normed<T>("normed_rotary_" #SUFFIX, normed_rotary_##SUFFIX);
+
 int main() {
     check_table();
-    check<float>("rotary_f32", rotary_f32);
-    check<Bf16>("rotary_bf16", rotary_bf16);
-    check<F16>("rotary_f16", rotary_f16);
+    FOR_ACTIVATIONS(CHECK)
 }
