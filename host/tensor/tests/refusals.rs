@@ -334,6 +334,23 @@ fn refuses_bad_norms_of_heads() {
         Error::InvalidArgument,
         &["weight-offset", "NaN"],
     );
+    let (wide, angles, weight) = (
+        tensor(&ctx, &[1, 257]),
+        tensor(&ctx, &[1, 2]),
+        tensor(&ctx, &[257]),
+    );
+    let norms = HeadNorms {
+        query: &weight,
+        key: &weight,
+        query_heads: 1,
+        eps: 1e-6,
+        weight_offset: 0.0,
+    };
+    check(
+        ops::rotary(&ctx, &wide, &angles, 1, 257, Some(&norms)),
+        Error::Unsupported,
+        &["rotary", "257", "256"],
+    );
     // Two for each element, and two more for each that is normalised.
     ctx.account.start_batch(2 * 40 + 2 * 24);
     assert!(run(&[4], &[4], 2, 1e-6, 0.0).is_ok());

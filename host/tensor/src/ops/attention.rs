@@ -9,7 +9,7 @@ use crate::{Context, SequenceLayout, Tensor};
 const OP: &str = "attention";
 
 /// The widest head.
-const MAX_HEAD_DIM: usize = 256;
+pub(super) const MAX_HEAD_DIM: usize = 256;
 
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq)]

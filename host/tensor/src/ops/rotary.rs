@@ -1,5 +1,6 @@
 //! Rotary position embeddings: a table of angles a batch, and the rotation of heads.
 
+use super::attention::MAX_HEAD_DIM;
 use super::{check_eps, check_shape, check_weight_offset, product};
 use crate::context::On;
 use crate::cpu::{self, optional_slice, rows};
@@ -79,6 +80,13 @@ impl HeadNorms<'_> {
         check_weight_offset(op, self.weight_offset)?;
         check_shape(op, "norms.query", self.query, &[head_dim])?;
         check_shape(op, "norms.key", self.key, &[head_dim])?;
+        // One warp sums a head on a GPU: a head without end would hold it up.
+        if head_dim > MAX_HEAD_DIM {
+            bail!(
+                Unsupported,
+                "{op}: head_dim {head_dim} with norms is over {MAX_HEAD_DIM}"
+            );
+        }
         if self.query_heads > heads {
             bail!(
                 InvalidArgument,

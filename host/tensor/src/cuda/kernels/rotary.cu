@@ -103,7 +103,7 @@ struct HeadLane {
 
     DEVICE HeadLane(int rows, int row_width, int head_dim, int lanes) : lanes(lanes) {
         u32 thread = blockIdx.x * blockDim.x + threadIdx.x;
-        u32 heads = (row_width + head_dim - 1) / head_dim;
+        u32 heads = (row_width - 1) / head_dim + 1;
         u32 index = thread / lanes;
         lane = thread % lanes;
         row = index / heads;
