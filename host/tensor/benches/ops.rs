@@ -1,4 +1,5 @@
-//! Operations against the processor's own limit: `cargo bench -p tenon-tensor [-- THREADS]`.
+//! Operations against the processor's own limit:
+//! `cargo bench -p tenon-tensor --bench ops [-- [THREADS] [bf16] [linear|attention|rows|forward]..]`.
 //!
 //! The limit is measured beside every operation ([`Device::measure_flops`]), and the best of
 //! several runs counts: on a shared machine both vary, and others only slow down.
@@ -13,17 +14,27 @@ use tenon_tensor::{
 fn main() {
     let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
     let threads = numbers.next().unwrap_or(1);
+    let bf16 = std::env::args().any(|argument| argument == "bf16");
     let device = Device::cpu(threads).unwrap();
     println!("{device:?}");
     let ctx = Context {
         device,
         account: Account::new(8 << 30),
-        dtype: DType::F32,
+        dtype: if bf16 { DType::BF16 } else { DType::F32 },
     };
-    linear(&ctx);
-    attention(&ctx);
-    rows(&ctx);
-    forward(&ctx);
+    let parts: [(&str, fn(&Context)); 4] = [
+        ("linear", linear),
+        ("attention", attention),
+        ("rows", rows),
+        ("forward", forward),
+    ];
+    let is_part = |argument: &String| parts.iter().any(|(name, _)| argument == name);
+    let chosen: Vec<String> = std::env::args().filter(is_part).collect();
+    for (name, run) in parts {
+        if chosen.is_empty() || chosen.iter().any(|it| it == name) {
+            run(&ctx);
+        }
+    }
 }
 
 /// The least seconds of a call, of runs that take half a second together.
@@ -40,7 +51,7 @@ fn best(mut body: impl FnMut()) -> f64 {
 
 fn report(ctx: &Context, what: &str, seconds: f64, flops: f64) {
     let rate = flops / seconds;
-    let peaks = (0..20).map(|_| ctx.device.measure_flops(DType::F32).unwrap());
+    let peaks = (0..20).map(|_| ctx.device.measure_flops(ctx.dtype).unwrap());
     let share = 100.0 * rate / peaks.fold(0.0, f64::max);
     println!(
         "{what:44} {:8.1} us {:7.1} GFLOP/s {share:5.1} %",
@@ -73,11 +84,7 @@ fn weight(ctx: &Context, n: usize, k: usize) -> Tensor {
     file.extend(random(n * k).iter().flat_map(|x| x.to_le_bytes()));
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("model.safetensors"), file).unwrap();
-    let dtype = match std::env::var("DTYPE").as_deref() {
-        Ok("bf16") => tenon_tensor::DType::BF16,
-        _ => tenon_tensor::DType::F32,
-    };
-    Weights::open(&ctx.device, dir.path(), dtype)
+    Weights::open(&ctx.device, dir.path(), ctx.dtype)
         .unwrap()
         .get("w", &[n, k])
         .unwrap()
@@ -187,7 +194,7 @@ fn forward(ctx: &Context) {
         causal: false,
         window: None,
     };
-    for rows in [16, 128, 1024] {
+    for rows in [16, 128, 256, 512, 1024, 2048] {
         let length = rows.min(128);
         let cu: Vec<u32> = (0..=rows / length).map(|i| (i * length) as u32).collect();
         let layout = SequenceLayout::packed(&cu, &vec![0; cu.len() - 1]).unwrap();

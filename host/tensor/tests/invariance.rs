@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{ACTIVATIONS, Random, check_same_bits, contexts};
+use common::{ACTIVATIONS, Random, bf16_contexts, check_same_bits, contexts};
 use tenon_tensor::{
     AttentionInput, AttentionOptions, Context, PoolMode, SequenceLayout, Tensor, ops,
 };
@@ -51,7 +51,7 @@ fn layer(ctx: &Context, x: &[f32], weights: &[Vec<f32>], cu: &[u32], width: usiz
 #[test]
 fn sequences_do_not_depend_on_their_batch() {
     let mut first: Option<(String, Vec<f32>)> = None;
-    for ctx in contexts() {
+    for ctx in contexts().into_iter().chain(bf16_contexts()) {
         let mut random = Random(11);
         // Odd widths, and one whose rows are a power of two apart.
         for width in [46, 256] {
@@ -88,7 +88,7 @@ fn sequences_do_not_depend_on_their_batch() {
                 check_same_bits(&what, &batch[index * width..][..width], &alone);
             }
             // On one level, the number of threads does not matter either.
-            let name = format!("{} {width}", ctx.device.name());
+            let name = format!("{} {} {width}", ctx.device.name(), ctx.dtype);
             match &first {
                 Some((other, values)) if *other == name => check_same_bits(&name, values, &batch),
                 _ => {}

@@ -1,6 +1,7 @@
 //! softmax(scale q k^T + bias + mask) v inside each sequence, made of the same tiles as a
 //! linear layer: keys and values are packed into panels once for all query heads that share
-//! them.
+//! them. Where products are of bfloat16 pairs, queries, keys, values and the softmax's
+//! exponentials are rounded to them; sums, scores and their softmax are in f32.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -9,9 +10,10 @@ use super::distance_bias::DistanceBias;
 use super::gemm::{Block, InPlace, SharedMut};
 use super::level::Kernel;
 use super::math::exp2_of_negative;
-use super::simd::Simd;
-use super::tile::{F32Product, PanelProduct, Raw, Sum};
+use super::simd::{MAX_TILE_COLUMNS, Simd, bf16_pairs};
+use super::tile::{DotBf16Product, F32Product, PanelProduct, Product, Raw, Sum};
 use super::{CpuDevice, Level, Rows};
+use crate::ops::MAX_HEAD_DIM;
 use crate::sequence::Span;
 
 /// The operands of an attention.
@@ -31,6 +33,8 @@ pub(crate) struct Attention<'a> {
     pub scale: f32,
     pub causal: bool,
     pub window: Option<usize>,
+    /// Products are of bfloat16 pairs, for which the processor has instructions.
+    pub bf16: bool,
 }
 
 /// Queries of one work item: a long sequence becomes several, which pack the keys again.
@@ -86,8 +90,14 @@ impl Attention<'_> {
     fn thread_words(&self, level: Level) -> usize {
         // Not that of the longest sequence: shorter ones have larger blocks of queries.
         let columns = level.panel_columns();
-        let words = |span: &Span| Scratch::new(columns, span.length, self.head_dim).words;
+        let words = |span: &Span| self.layout(columns, span.length).words;
         self.spans.iter().map(words).max().unwrap_or(0)
+    }
+
+    /// How a thread's scratch is divided for a sequence of this length.
+    fn layout(&self, columns: usize, length: usize) -> Scratch {
+        let depth = if self.bf16 { 2 } else { 1 };
+        Scratch::new(columns, length, self.head_dim, depth)
     }
 
     /// Multiply-adds, the mask left out of account.
@@ -105,20 +115,29 @@ impl Attention<'_> {
 #[derive(Clone, Copy)]
 struct Scratch {
     values: usize,
+    queries: usize,
     scores: usize,
     words: usize,
 }
 
 impl Scratch {
     /// The keys come first: whole panels of `columns` keys, each `head_dim` long. Then
-    /// values: panels of `columns` of their elements. Then a block of scores.
-    fn new(columns: usize, length: usize, head_dim: usize) -> Self {
+    /// values: panels of `columns` of their elements. Then a block of queries, where they are
+    /// not read in place, and one of scores. Words hold `depth` elements, of which those of
+    /// queries and keys are of one row, those of values of as many rows.
+    fn new(columns: usize, length: usize, head_dim: usize, depth: usize) -> Self {
         let keys = (length + columns).next_multiple_of(columns);
-        let values = keys * head_dim;
-        let scores = values + head_dim.next_multiple_of(columns) * length.next_multiple_of(16);
-        let words = scores + Attention::block_queries(length) * score_stride(columns, length);
+        let row = head_dim.div_ceil(depth);
+        let values = keys * row;
+        let value_steps = length.div_ceil(depth).next_multiple_of(16);
+        let queries = values + head_dim.next_multiple_of(columns) * value_steps;
+        let block = Attention::block_queries(length);
+        let copied = if depth == 1 { 0 } else { block * row };
+        let scores = queries + copied.next_multiple_of(16);
+        let words = scores + block * score_stride(columns, length);
         Self {
             values,
+            queries,
             scores,
             words: words.next_multiple_of(16),
         }
@@ -182,6 +201,16 @@ pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], 
     });
 }
 
+/// A thread's scratch.
+struct Packed {
+    /// The keys that are packed.
+    all: Range<usize>,
+    keys: *mut f32,
+    values: *mut f32,
+    queries: *mut f32,
+    scores: *mut f32,
+}
+
 /// Some queries of a sequence, for all query heads of some key-value heads.
 struct Item<'a> {
     op: &'a Attention<'a>,
@@ -198,37 +227,58 @@ impl Kernel for Item<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let op = self.op;
-        let columns = 2 * S::LANES;
-        let layout = Scratch::new(columns, self.span.length, op.head_dim);
-        let all = op.keys(&self.queries, self.span.length);
-        // Blocks look at panels from their first key on.
-        let all = all.start / columns * columns..all.end;
-        // SAFETY: the scratch has what `Scratch` says for every sequence.
+        // SAFETY: the caller's promise.
         unsafe {
-            let keys = self.scratch.get();
-            let values = keys.add(layout.values);
-            let scores = keys.add(layout.scores);
-            let group = op.heads / op.kv_heads;
-            let step = Attention::block_queries(self.span.length);
-            for kv_head in self.kv_heads.clone() {
-                pack_keys(op, &self.span, kv_head, &all, columns, keys);
-                pack_values::<S>(op, &self.span, kv_head, &all, values);
-                if kv_head + 1 < self.kv_heads.end {
-                    self.prefetch::<S>(kv_head + 1, &all);
-                }
-                for head in kv_head * group..(kv_head + 1) * group {
-                    for first in self.queries.clone().step_by(step) {
-                        let queries = first..(first + step).min(self.queries.end);
-                        self.block::<S>(head, queries, &all, keys, values, scores);
-                    }
-                }
+            if self.op.bf16 {
+                self.heads::<S, DotBf16Product>();
+            } else {
+                self.heads::<S, F32Product>();
             }
         }
     }
 }
 
 impl Item<'_> {
+    /// The item with products of `P`.
+    ///
+    /// # Safety
+    /// As for [`Kernel::run`].
+    #[inline(always)]
+    unsafe fn heads<S: Simd, P: Product>(self) {
+        let op = self.op;
+        let columns = 2 * S::LANES;
+        let layout = op.layout(columns, self.span.length);
+        let all = op.keys(&self.queries, self.span.length);
+        // Blocks look at panels from their first key on.
+        let all = all.start / columns * columns..all.end;
+        // SAFETY: the scratch has what `Scratch` says for every sequence.
+        unsafe {
+            let keys = self.scratch.get();
+            let packed = Packed {
+                all: all.clone(),
+                keys,
+                values: keys.add(layout.values),
+                queries: keys.add(layout.queries),
+                scores: keys.add(layout.scores),
+            };
+            let group = op.heads / op.kv_heads;
+            let step = Attention::block_queries(self.span.length);
+            for kv_head in self.kv_heads.clone() {
+                pack_keys::<S, P>(op, &self.span, kv_head, &all, packed.keys);
+                pack_values::<S, P>(op, &self.span, kv_head, &all, packed.values);
+                if kv_head + 1 < self.kv_heads.end {
+                    self.prefetch::<S>(kv_head + 1, &all);
+                }
+                for head in kv_head * group..(kv_head + 1) * group {
+                    for first in self.queries.clone().step_by(step) {
+                        let queries = first..(first + step).min(self.queries.end);
+                        self.block::<S, P>(head, queries, &packed);
+                    }
+                }
+            }
+        }
+    }
+
     /// Brings the next head's rows closer. They are pieces of rows that lie far apart, which
     /// the processor does not guess by itself.
     ///
@@ -253,17 +303,21 @@ impl Item<'_> {
     /// One block of queries of one head.
     ///
     /// # Safety
-    /// As for [`Kernel::run`]; keys and values of `all` are packed at the pointers.
+    /// As for [`Kernel::run`]; keys and values of the head are packed.
     #[inline(always)]
-    unsafe fn block<S: Simd>(
+    unsafe fn block<S: Simd, P: Product>(
         &self,
         head: usize,
         queries: Range<usize>,
-        all: &Range<usize>,
-        keys: *const f32,
-        values: *const f32,
-        scores: *mut f32,
+        packed: &Packed,
     ) {
+        let &Packed {
+            ref all,
+            keys,
+            values,
+            scores,
+            ..
+        } = packed;
         let op = self.op;
         let columns = 2 * S::LANES;
         let seen = op.keys(&queries, self.span.length);
@@ -273,24 +327,31 @@ impl Item<'_> {
         // SAFETY: panels and rows are inside what was packed, what the operands have and
         // what the scratch has room for.
         unsafe {
-            let q =
-                op.q.data
-                    .as_ptr()
-                    .add(row * op.q.stride + head * op.head_dim);
+            let steps = op.head_dim.div_ceil(P::DEPTH);
+            let (q, q_stride) = if P::DEPTH == 1 {
+                let first = row * op.q.stride + head * op.head_dim;
+                (op.q.data.as_ptr().add(first), op.q.stride)
+            } else {
+                for index in 0..queries.len() {
+                    let q = &op.q.row(row + index)[head * op.head_dim..][..op.head_dim];
+                    bf16_pairs::<S>(q, packed.queries.add(index * steps));
+                }
+                (packed.queries.cast_const(), steps)
+            };
             for panel in (first..seen.end).step_by(columns) {
                 PanelProduct {
                     rows: queries.len(),
-                    steps: op.head_dim,
+                    steps,
                     a: q,
-                    lda: op.q.stride,
-                    b: keys.add((panel - all.start) * op.head_dim),
+                    lda: q_stride,
+                    b: keys.add((panel - all.start) * steps),
                     c: scores.add(panel - first),
                     ldc: stride,
                     columns,
                     sum: Sum::Begin,
                     next: None,
                 }
-                .run::<S, F32Product, Raw>(0, 0, None);
+                .run::<S, P, Raw>(0, 0, None);
             }
             let width = (seen.end - first).next_multiple_of(columns);
             let mut inverse_sums = [0.0f32; MAX_BLOCK_QUERIES];
@@ -306,15 +367,15 @@ impl Item<'_> {
                 let visible = op.keys(&(query..query + 1), self.span.length);
                 row[..visible.start - first].fill(f32::NEG_INFINITY);
                 row[visible.end - first..].fill(f32::NEG_INFINITY);
-                inverse_sums[index] = 1.0 / exponentials::<S>(row, scale);
+                inverse_sums[index] = 1.0 / exponentials::<S, P>(row, scale);
             }
             let out = self.out.get().add(row * op.q.width + head * op.head_dim);
             Block {
                 rows: queries.len(),
-                steps: seen.end - first,
-                b: values.add((first - all.start) * columns),
+                steps: (seen.end - first).div_ceil(P::DEPTH),
+                b: values.add((first - all.start) / P::DEPTH * columns),
                 step_words: columns,
-                panel_words: all.len() * columns,
+                panel_words: all.len().div_ceil(P::DEPTH) * columns,
                 c: out,
                 ldc: op.q.width,
                 columns: op.head_dim,
@@ -322,7 +383,7 @@ impl Item<'_> {
                 column: 0,
                 after: keys,
             }
-            .run::<S, F32Product, Raw>(
+            .run::<S, P, Raw>(
                 &InPlace {
                     a: scores,
                     lda: stride,
@@ -356,12 +417,13 @@ unsafe fn add_bias<S: Simd>(row: &mut [f32], scale: f32, bias: &[f32]) {
     }
 }
 
-/// Replaces scores by exp(scale * (score - the largest)) and returns their sum.
+/// Replaces scores by exp(scale * (score - the largest)), as words of A for `P`, and returns
+/// their sum.
 ///
 /// # Safety
-/// The processor has the instructions of `S`; `row` is whole vectors.
+/// The processor has the instructions of `S`; `row` is whole pairs of vectors.
 #[inline(always)]
-unsafe fn exponentials<S: Simd>(row: &mut [f32], scale: f32) -> f32 {
+unsafe fn exponentials<S: Simd, P: Product>(row: &mut [f32], scale: f32) -> f32 {
     // SAFETY: the caller's promise.
     unsafe {
         let mut greatest = [S::splat(f32::NEG_INFINITY); 2];
@@ -374,61 +436,83 @@ unsafe fn exponentials<S: Simd>(row: &mut [f32], scale: f32) -> f32 {
         let greatest = S::max_lane(S::max(greatest[0], greatest[1]));
         let (scale, shift) = (S::splat(scale), S::splat(-greatest * scale));
         let mut sums = [S::splat(0.0); 2];
-        for pair in row.chunks_exact_mut(2 * S::LANES) {
-            for (half, sum) in sums.iter_mut().enumerate() {
-                let at = pair.as_mut_ptr().add(half * S::LANES);
-                let e = exp2_of_negative::<S>(S::fma(S::load(at), scale, shift));
-                S::store(at, e);
-                *sum = S::add(*sum, e);
+        // What is written lies at or before what was just read.
+        let (mut from, mut to) = (row.as_ptr(), row.as_mut_ptr());
+        for _ in 0..row.len() / (2 * S::LANES) {
+            let second = from.add(S::LANES);
+            let e = [
+                exp2_of_negative::<S>(S::fma(S::load(from), scale, shift)),
+                exp2_of_negative::<S>(S::fma(S::load(second), scale, shift)),
+            ];
+            from = from.add(2 * S::LANES);
+            if P::DEPTH == 1 {
+                S::store(to, e[0]);
+                S::store(to.add(S::LANES), e[1]);
+            } else {
+                S::store(to, S::bf16_in_order(e[0], e[1]));
             }
+            to = to.add(2 * S::LANES / P::DEPTH);
+            sums = [S::add(sums[0], e[0]), S::add(sums[1], e[1])];
         }
         S::sum(S::add(sums[0], sums[1]))
     }
 }
 
-/// Panels `[head_dim][columns]` of keys; the last is filled up with zeros.
+/// Panels `[steps][columns]` of keys, whose steps are of `P::DEPTH` of their elements; the last
+/// is filled up with zeros.
 ///
 /// # Safety
-/// `to` has room for `keys` rounded up to whole panels.
+/// The processor has the instructions of `S`; `to` has room for `keys` rounded up to whole
+/// panels.
 #[inline(always)]
-unsafe fn pack_keys(
+unsafe fn pack_keys<S: Simd, P: Product>(
     op: &Attention,
     span: &Span,
     kv_head: usize,
     keys: &Range<usize>,
-    columns: usize,
     to: *mut f32,
 ) {
+    let columns = 2 * S::LANES;
     let head_dim = op.head_dim;
+    let steps = head_dim.div_ceil(P::DEPTH);
+    let mut pairs = [0.0f32; MAX_HEAD_DIM / 2];
     for (index, key) in keys.clone().enumerate() {
-        // SAFETY: element `index` of a panel's steps; there are as many panels as keys ask.
-        let to = unsafe { to.add(index / columns * columns * head_dim + index % columns) };
         let row = &op.k.row(span.start + key)[kv_head * head_dim..][..head_dim];
-        for (element, &x) in row.iter().enumerate() {
+        let words = if P::DEPTH == 1 {
+            row
+        } else {
+            // SAFETY: heads are at most `MAX_HEAD_DIM` wide.
+            unsafe { bf16_pairs::<S>(row, pairs.as_mut_ptr()) };
+            &pairs[..steps]
+        };
+        // SAFETY: element `index` of a panel's steps; there are as many panels as keys ask.
+        let to = unsafe { to.add(index / columns * columns * steps + index % columns) };
+        for (step, &word) in words.iter().enumerate() {
             // SAFETY: as above.
-            unsafe { to.add(element * columns).write(x) };
+            unsafe { to.add(step * columns).write(word) };
         }
     }
     let filled = keys.len() % columns;
     if filled != 0 {
         // SAFETY: what is left of the last panel's steps.
         unsafe {
-            let to = to.add(keys.len() / columns * columns * head_dim);
-            for element in 0..head_dim {
-                to.add(element * columns + filled)
+            let to = to.add(keys.len() / columns * columns * steps);
+            for step in 0..steps {
+                to.add(step * columns + filled)
                     .write_bytes(0, columns - filled);
             }
         }
     }
 }
 
-/// Panels `[keys][columns]` of the values' elements; the last is filled up with zeros.
+/// Panels `[steps][columns]` of the values' elements, whose steps are of `P::DEPTH` values; the
+/// last panel is filled up with zeros.
 ///
 /// # Safety
 /// The processor has the instructions of `S`; `to` has room for as many panels as
 /// `head_dim` asks.
 #[inline(always)]
-unsafe fn pack_values<S: Simd>(
+unsafe fn pack_values<S: Simd, P: Product>(
     op: &Attention,
     span: &Span,
     kv_head: usize,
@@ -436,19 +520,37 @@ unsafe fn pack_values<S: Simd>(
     mut to: *mut f32,
 ) {
     let columns = 2 * S::LANES;
+    let zeros = [0.0f32; MAX_TILE_COLUMNS];
     for first in (0..op.head_dim).step_by(columns) {
         let width = columns.min(op.head_dim - first);
-        for key in keys.clone() {
-            let row = &op.v.row(span.start + key)[kv_head * op.head_dim + first..][..width];
-            // SAFETY: each key's element of each panel is written once; the row has `width`.
+        let mut edges = [zeros; 2];
+        for key in keys.clone().step_by(P::DEPTH) {
+            // SAFETY: each word of each panel is written once; a value has `width` elements
+            // from `first` on, and what is loaded is a panel wide.
             unsafe {
-                if width == columns {
-                    S::store(to, S::load(row.as_ptr()));
-                    S::store(to.add(S::LANES), S::load(row.as_ptr().add(S::LANES)));
-                } else {
-                    let to = std::slice::from_raw_parts_mut(to, columns);
-                    to[..width].copy_from_slice(row);
-                    to[width..].fill(0.0);
+                let mut rows = [zeros.as_ptr(); 2];
+                for (index, edge) in edges[..P::DEPTH].iter_mut().enumerate() {
+                    if key + index == keys.end {
+                        break;
+                    }
+                    let row = op.v.row(span.start + key + index);
+                    let row = &row[kv_head * op.head_dim + first..][..width];
+                    rows[index] = if width == columns {
+                        row.as_ptr()
+                    } else {
+                        edge[..width].copy_from_slice(row);
+                        edge.as_ptr()
+                    };
+                }
+                for half in 0..2 {
+                    let low = S::load(rows[0].add(half * S::LANES));
+                    let high = S::load(rows[1].add(half * S::LANES));
+                    let words = if P::DEPTH == 1 {
+                        low
+                    } else {
+                        S::bf16_across(low, high)
+                    };
+                    S::store(to.add(half * S::LANES), words);
                 }
                 to = to.add(columns);
             }

@@ -39,7 +39,7 @@ pub(super) unsafe fn enter_bf16<S: Simd, K: Kernel>(kernel: K) -> K::Output {
 // these instructions ask for; `load` and `store` are promised their sixteen elements and
 // use the unaligned forms.
 macro_rules! implement {
-    ($level:ty, $($dot_bf16:item)?) => {
+    ($level:ty, $($with_bf16:item)*) => {
         impl Simd for $level {
             type V = __m512;
             const LANES: usize = 16;
@@ -122,7 +122,7 @@ macro_rules! implement {
                     Avx2::max_lane(_mm256_max_ps(halves.0, halves.1))
                 }
             }
-            $(#[inline(always)] $dot_bf16)?
+            $(#[inline(always)] $with_bf16)*
         }
     };
 }
@@ -138,6 +138,25 @@ implement!(
                 std::mem::transmute::<__m512, __m512bh>(b),
             );
             _mm512_dpbf16_ps(c, a, b)
+        }
+    },
+    unsafe fn bf16_in_order(first: __m512, second: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
+    },
+    unsafe fn bf16_across(low: __m512, high: __m512) -> __m512 {
+        // SAFETY: as above; the indices take an element of the lower and one of the upper
+        // half in turn.
+        unsafe {
+            let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            let from = _mm512_cvtepu16_epi32(_mm256_setr_epi16(
+                0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+            ));
+            let from = _mm512_or_si512(
+                from,
+                _mm512_slli_epi32::<16>(_mm512_add_epi32(from, _mm512_set1_epi32(16))),
+            );
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(from, halves))
         }
     }
 );

@@ -1,6 +1,7 @@
 //! The processor as a device: its threads, its instructions, its buffers.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Level;
@@ -15,7 +16,7 @@ const MAX_THREADS: usize = 1024;
 
 /// Work below this many multiply-adds (or elements times [`ELEMENT_COST`]) stays on the
 /// calling thread: waking another costs about as much.
-const INLINE_COST: usize = 400_000;
+const INLINE_COST: usize = 100_000;
 
 /// What one element of a memory-bound operation costs, in multiply-adds.
 pub(super) const ELEMENT_COST: usize = 8;
@@ -76,20 +77,31 @@ impl CpuDevice {
 
     /// Calls `body` with the number of the thread (below [`CpuDevice::threads`], no two at
     /// a time the same) and each of `0..items`, on several threads where the whole is worth
-    /// it. `cost` is in multiply-adds. Threads take the next item when done with one.
+    /// it. `cost` is in multiply-adds.
+    ///
+    /// Each thread has its own share of the items, in order, and then takes what is left of
+    /// the others', from their ends. Items follow the rows, so that a thread finds in its own
+    /// cache what it wrote in the operation before.
     pub fn parallel(&self, items: usize, cost: usize, body: impl Fn(usize, usize) + Sync) {
         let threads = self.threads().min(items);
-        if threads <= 1 || cost < INLINE_COST {
+        if threads <= 1 || cost < INLINE_COST || items > MAX_ITEMS {
             return (0..items).for_each(|item| body(0, item));
         }
-        let next = AtomicUsize::new(0);
+        let share = |thread| items * thread / threads..items * (thread + 1) / threads;
+        let shares: Vec<Share> = (0..threads).map(share).map(Share::new).collect();
         self.team.run(threads - 1, &|thread| {
-            loop {
-                let item = next.fetch_add(1, Relaxed);
-                if item >= items {
-                    break;
+            // More threads than were called may come: they have no share.
+            let (before, rest) = shares.split_at(thread.min(threads));
+            let (own, after) = rest.split_at(rest.len().min(1));
+            for share in own {
+                while let Some(item) = share.take_first() {
+                    body(thread, item);
                 }
-                body(thread, item);
+            }
+            for share in after.iter().chain(before) {
+                while let Some(item) = share.take_last() {
+                    body(thread, item);
+                }
             }
         });
     }
@@ -112,15 +124,53 @@ impl CpuDevice {
             .div_ceil(4 * self.threads())
             .max(INLINE_COST / 8 / cost.max(1))
             .max(1);
-        let parts = out.chunks_mut(part_rows * width).enumerate();
-        let count = parts.len();
-        let parts = Mutex::new(parts);
-        self.parallel(count, total, |_, _| {
-            // A part that panicked is gone; the others are whole.
-            let part = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
-            if let Some((part, rows)) = part {
-                body(part * part_rows, rows);
-            }
+        let parts: Vec<_> = out.chunks_mut(part_rows * width).map(Mutex::new).collect();
+        self.parallel(parts.len(), total, |_, part| {
+            // Taken once each: the lock is free.
+            let mut rows = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+            body(part * part_rows, &mut rows);
         });
+    }
+}
+
+/// The most items that shares can hold.
+const MAX_ITEMS: usize = u32::MAX as usize;
+
+/// Items that nobody has taken yet: the first in the lower half of the word, their end in the
+/// upper. It has a cache line of its own.
+#[repr(align(64))]
+struct Share(AtomicU64);
+
+impl Share {
+    /// All of `items`, which end at [`MAX_ITEMS`] at the latest.
+    fn new(items: Range<usize>) -> Self {
+        Self(AtomicU64::new(
+            (items.end as u64) << 32 | items.start as u64,
+        ))
+    }
+
+    fn take_first(&self) -> Option<usize> {
+        self.take(|left| left.start, |left| left.start + 1..left.end)
+    }
+
+    fn take_last(&self) -> Option<usize> {
+        self.take(|left| left.end - 1, |left| left.start..left.end - 1)
+    }
+
+    /// Takes `item` of those that are left, after which `rest` is.
+    fn take(
+        &self,
+        item: impl Fn(Range<u32>) -> u32,
+        rest: impl Fn(Range<u32>) -> Range<u32>,
+    ) -> Option<usize> {
+        let items = |word: u64| word as u32..(word >> 32) as u32;
+        let taken = self.0.fetch_update(Relaxed, Relaxed, |word| {
+            let left = items(word);
+            (!left.is_empty()).then(|| {
+                let rest = rest(left);
+                u64::from(rest.end) << 32 | u64::from(rest.start)
+            })
+        });
+        taken.ok().map(|word| item(items(word)) as usize)
     }
 }

@@ -5,10 +5,9 @@ use super::gemm::{BLOCK_ROWS, BLOCK_STEPS, Block, InPlace, Operand, SharedMut};
 use super::level::Kernel;
 use super::math::activate;
 use super::pack::{Format, Panels};
-use super::simd::{MAX_TILE_COLUMNS, Simd};
+use super::simd::{MAX_TILE_COLUMNS, Simd, bf16_pairs};
 use super::tile::{DotBf16Product, F32Product, Finish, Product, WideBf16Product};
 use super::{CpuDevice, Rows};
-use crate::convert::bf16_bits;
 use crate::ops::Activation;
 
 /// The operands of a linear layer.
@@ -28,7 +27,14 @@ impl Linear<'_> {
     /// How the result is split.
     fn split(&self, threads: usize) -> Split {
         let panels = self.weight.n.div_ceil(self.weight.columns);
-        let row_parts = self.x.rows.div_ceil(BLOCK_ROWS);
+        // Threads that keep to their own rows find them in their own caches. Fewer rows would
+        // be read faster than the weights, which all of them then read.
+        let of_threads = threads.min(self.x.rows / ROWS_PER_THREAD).max(1);
+        let row_parts = self
+            .x
+            .rows
+            .div_ceil(BLOCK_ROWS)
+            .next_multiple_of(of_threads);
         let wanted = if threads == 1 {
             1
         } else {
@@ -68,6 +74,9 @@ impl Linear<'_> {
         self.thread_words(threads) * threads
     }
 }
+
+/// The fewest rows for which each thread reads all weights.
+const ROWS_PER_THREAD: usize = 48;
 
 /// Parts for each thread, so that one that is held up does not hold up the others.
 const PARTS_PER_THREAD: usize = 4;
@@ -119,8 +128,7 @@ pub(crate) fn linear(device: &CpuDevice, op: &Linear, scratch: &mut [f32], out: 
         |thread, part| {
             let row = part / split.column_parts * split.rows_of_part;
             let panel = part % split.column_parts * split.panels_of_part;
-            // Each thread takes every so manieth part, as long as none is held up.
-            let after = (part + device.threads()) % split.column_parts * split.panels_of_part;
+            let after = (part + 1) % split.column_parts * split.panels_of_part;
             let part = Part {
                 op,
                 rows: row..(row + split.rows_of_part).min(rows),
@@ -236,20 +244,15 @@ impl Operand for Copied<'_> {
         for (index, row) in self.rows.clone().enumerate() {
             let from = self.x.row(row);
             // SAFETY: the scratch has a row of at least `steps` words for each row.
-            let to = unsafe {
-                std::slice::from_raw_parts_mut(self.to.get().add(index * COPY_STRIDE), steps)
-            };
-            if !self.pairs {
-                to.copy_from_slice(&from[first..][..steps]);
-                continue;
-            }
-            let from = &from[2 * first..];
-            let (pairs, last) = from[..from.len().min(2 * steps)].as_chunks::<2>();
-            for (to, &[low, high]) in to.iter_mut().zip(pairs) {
-                *to = f32::from_bits(bf16_bits(low) | bf16_bits(high) << 16);
-            }
-            if let [last] = last {
-                to[pairs.len()] = f32::from_bits(bf16_bits(*last));
+            unsafe {
+                let to = self.to.get().add(index * COPY_STRIDE);
+                if self.pairs {
+                    let from = &from[2 * first..];
+                    bf16_pairs::<S>(&from[..from.len().min(2 * steps)], to);
+                } else {
+                    let from = &from[first..][..steps];
+                    from.as_ptr().copy_to_nonoverlapping(to, steps);
+                }
             }
         }
         (self.to.get(), COPY_STRIDE)

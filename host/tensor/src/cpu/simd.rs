@@ -1,6 +1,8 @@
 //! The vector primitives that every kernel is written in.
 #![allow(unsafe_code)]
 
+use crate::convert::bf16_bits;
+
 /// The most rows of a register tile, of all levels.
 pub(super) const MAX_TILE_ROWS: usize = 12;
 
@@ -81,8 +83,69 @@ pub(super) trait Simd: Copy + 'static {
         }
     }
 
+    /// The elements of one vector and then those of another, rounded to bfloat16: lane i has
+    /// element 2 i in its low bits and element 2 i + 1 in its high bits.
+    #[inline(always)]
+    unsafe fn bf16_in_order(first: Self::V, second: Self::V) -> Self::V {
+        // SAFETY: the caller's promise; the arrays have room for two vectors.
+        unsafe {
+            let mut elements = [0.0f32; MAX_TILE_COLUMNS];
+            Self::store(elements.as_mut_ptr(), first);
+            Self::store(elements.as_mut_ptr().add(Self::LANES), second);
+            for lane in 0..Self::LANES {
+                elements[lane] = bf16_pair(elements[2 * lane], elements[2 * lane + 1]);
+            }
+            Self::load(elements.as_ptr())
+        }
+    }
+
+    /// Two vectors rounded to bfloat16: lane i has that of `low` in its low bits and that of
+    /// `high` in its high bits.
+    #[inline(always)]
+    unsafe fn bf16_across(low: Self::V, high: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe {
+            let mut elements = [0.0f32; MAX_TILE_COLUMNS];
+            Self::store(elements.as_mut_ptr(), low);
+            Self::store(elements.as_mut_ptr().add(Self::LANES), high);
+            for lane in 0..Self::LANES {
+                elements[lane] = bf16_pair(elements[lane], elements[lane + Self::LANES]);
+            }
+            Self::load(elements.as_ptr())
+        }
+    }
+
     /// The sum of the lanes: the halves' lanes are added, then those of the half, and so on.
     unsafe fn sum(v: Self::V) -> f32;
     /// The greatest lane.
     unsafe fn max_lane(v: Self::V) -> f32;
+}
+
+/// A word of two elements rounded to bfloat16.
+#[inline(always)]
+pub(super) fn bf16_pair(low: f32, high: f32) -> f32 {
+    f32::from_bits(bf16_bits(low) | bf16_bits(high) << 16)
+}
+
+/// Rounds a row to words of two bfloat16 each; where a word has no second element, it is 0.
+///
+/// # Safety
+/// The processor has the instructions of `S`; `to` has room for half as many words as `row` has
+/// elements, rounded up.
+#[inline(always)]
+pub(super) unsafe fn bf16_pairs<S: Simd>(row: &[f32], mut to: *mut f32) {
+    let vectors = row.chunks_exact(2 * S::LANES);
+    let rest = vectors.remainder();
+    // SAFETY: the caller's promise; a chunk is two vectors.
+    unsafe {
+        for pair in vectors {
+            let second = S::load(pair.as_ptr().add(S::LANES));
+            S::store(to, S::bf16_in_order(S::load(pair.as_ptr()), second));
+            to = to.add(S::LANES);
+        }
+        for pair in rest.chunks(2) {
+            to.write(bf16_pair(pair[0], pair.get(1).copied().unwrap_or(0.0)));
+            to = to.add(1);
+        }
+    }
 }

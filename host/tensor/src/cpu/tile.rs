@@ -5,6 +5,8 @@ use super::simd::{MAX_TILE_COLUMNS, MAX_TILE_ROWS, Simd};
 
 /// How an element of A and a step of a weight panel become products.
 pub(super) trait Product {
+    /// Elements along k in a word of A: those that one step sums.
+    const DEPTH: usize;
     /// Vectors in memory of one step of a panel.
     const STEP_VECTORS: usize;
 
@@ -33,6 +35,7 @@ pub(super) struct DotBf16Product;
 
 // SAFETY of the three: what is loaded is promised by the caller, as are the instructions.
 impl Product for F32Product {
+    const DEPTH: usize = 1;
     const STEP_VECTORS: usize = 2;
 
     #[inline(always)]
@@ -46,6 +49,7 @@ impl Product for F32Product {
 }
 
 impl Product for WideBf16Product {
+    const DEPTH: usize = 1;
     const STEP_VECTORS: usize = 1;
 
     #[inline(always)]
@@ -62,6 +66,7 @@ impl Product for WideBf16Product {
 }
 
 impl Product for DotBf16Product {
+    const DEPTH: usize = 2;
     const STEP_VECTORS: usize = 2;
 
     #[inline(always)]

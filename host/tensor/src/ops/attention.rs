@@ -2,14 +2,15 @@
 
 use super::{check_shape, product};
 use crate::context::On;
-use crate::cpu::{self, Attention, OnCpu, optional_rows, rows};
+use crate::cpu::{self, Attention, Format, OnCpu, optional_rows, rows};
+use crate::dtype::DType;
 use crate::error::{Result, bail};
 use crate::{Context, SequenceLayout, Tensor};
 
 const OP: &str = "attention";
 
 /// The widest head.
-pub(super) const MAX_HEAD_DIM: usize = 256;
+pub(crate) const MAX_HEAD_DIM: usize = 256;
 
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -144,13 +145,14 @@ pub fn attention(
     ctx.charge(OP, cost)?;
     let parts = [&q, &k, &v];
     match ctx.on() {
-        On::Cpu(cpu) => on_cpu(&cpu, parts, layout, bias, options),
+        On::Cpu(cpu) => on_cpu(&cpu, ctx.dtype, parts, layout, bias, options),
         On::Cuda(cuda) => cuda.attention(parts, layout, bias, options),
     }
 }
 
 fn on_cpu(
     cpu: &OnCpu,
+    dtype: DType,
     [q, k, v]: [&Tensor; 3],
     layout: &SequenceLayout,
     bias: Option<&Tensor>,
@@ -163,6 +165,7 @@ fn on_cpu(
         cpu.readable(OP, k)?,
         cpu.readable(OP, v)?,
     );
+    let device = cpu.device;
     let op = Attention {
         q: rows(OP, &q)?,
         k: rows(OP, &k)?,
@@ -175,8 +178,8 @@ fn on_cpu(
         scale: options.scale,
         causal: options.causal,
         window: options.window,
+        bf16: Format::of(dtype, device.level()) == Format::DotBf16,
     };
-    let device = cpu.device;
     let words = op.scratch_words(device.level(), device.threads());
     let mut scratch = cpu.scratch(OP, words)?;
     let mut out = cpu.allocate(OP, &shape)?;

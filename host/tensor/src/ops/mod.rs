@@ -19,6 +19,7 @@ mod pixels;
 mod pooling;
 mod rotary;
 
+pub(crate) use attention::MAX_HEAD_DIM;
 pub use attention::{AttentionInput, AttentionOptions, attention};
 pub use elementwise::{Activation, activate, add, gated, mul, scale};
 pub use embedding::embedding;

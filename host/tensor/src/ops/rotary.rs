@@ -1,7 +1,6 @@
 //! Rotary position embeddings: a table of angles a batch, and the rotation of heads.
 
-use super::attention::MAX_HEAD_DIM;
-use super::{check_eps, check_shape, check_weight_offset, product};
+use super::{MAX_HEAD_DIM, check_eps, check_shape, check_weight_offset, product};
 use crate::context::On;
 use crate::cpu::{self, optional_slice, rows};
 use crate::error::{Result, bail};
