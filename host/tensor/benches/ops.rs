@@ -22,16 +22,13 @@ fn main() {
         account: Account::new(8 << 30),
         dtype: if bf16 { DType::BF16 } else { DType::F32 },
     };
-    let parts: [(&str, fn(&Context)); 4] = [
-        ("linear", linear),
-        ("attention", attention),
-        ("rows", rows),
-        ("forward", forward),
-    ];
-    let is_part = |argument: &String| parts.iter().any(|(name, _)| argument == name);
-    let chosen: Vec<String> = std::env::args().filter(is_part).collect();
-    for (name, run) in parts {
-        if chosen.is_empty() || chosen.iter().any(|it| it == name) {
+    let names = ["linear", "attention", "rows", "forward"];
+    let chosen: Vec<String> = std::env::args()
+        .filter(|it| names.contains(&it.as_str()))
+        .collect();
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|it| it == name);
+    for (name, run) in names.iter().zip([linear, attention, rows, forward]) {
+        if is_chosen(name) {
             run(&ctx);
         }
     }

@@ -128,8 +128,7 @@ macro_rules! implement {
 }
 
 implement!(Avx512,);
-implement!(
-    Avx512Bf16,
+implement! { Avx512Bf16,
     unsafe fn dot_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: a bfloat16 vector is the same 512 bits.
         unsafe {
@@ -139,24 +138,19 @@ implement!(
             );
             _mm512_dpbf16_ps(c, a, b)
         }
-    },
+    }
     unsafe fn bf16_in_order(first: __m512, second: __m512) -> __m512 {
         // SAFETY: as above.
         unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
-    },
+    }
     unsafe fn bf16_across(low: __m512, high: __m512) -> __m512 {
-        // SAFETY: as above; the indices take an element of the lower and one of the upper
-        // half in turn.
+        // SAFETY: as above; the bytes of a word are those of an element of the lower half and
+        // of one of the upper half.
         unsafe {
             let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-            let from = _mm512_cvtepu16_epi32(_mm256_setr_epi16(
-                0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
-            ));
-            let from = _mm512_or_si512(
-                from,
-                _mm512_slli_epi32::<16>(_mm512_add_epi32(from, _mm512_set1_epi32(16))),
-            );
-            _mm512_castsi512_ps(_mm512_permutexvar_epi16(from, halves))
+            let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(halves));
+            let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(halves));
+            _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
         }
     }
-);
+}
