@@ -1,12 +1,18 @@
-//! Closed-loop clients, one thread and one kept connection each.
+//! Closed-loop clients with a kept connection each, all on one thread: what they take of the
+//! machine is missing to the server that is measured.
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tenon_tests::http::Connection;
+use futures_util::future::try_join_all;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
 
 use crate::workload::Workload;
 
@@ -59,31 +65,28 @@ pub fn run(
 ) -> Result<Seen> {
     let begin = Instant::now() + warm_up;
     let window = begin..begin + measure;
-    let seen: Vec<Result<Seen>> = thread::scope(|scope| {
-        let window = &window;
-        let spawn = |client| scope.spawn(move || run_client(address, workload, client, window));
-        let threads: Vec<_> = (0..clients).map(spawn).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("a client"))
-            .collect()
-    });
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let seen = runtime.block_on(try_join_all(
+        (0..clients).map(|client| run_client(address, workload, client, &window)),
+    ))?;
     let mut all = Seen::default();
     for seen in seen {
-        all.add(seen?);
+        all.add(seen);
     }
     all.measured = measure;
     Ok(all)
 }
 
-fn run_client(
+async fn run_client(
     address: SocketAddr,
     workload: &Workload,
     client: usize,
     window: &Range<Instant>,
 ) -> Result<Seen> {
-    let mut connection = Connection::open(address).context("connect")?;
-    let headers = [("content-type", "application/json")];
+    let stream = TcpStream::connect(address).await.context("connect")?;
+    stream.set_nodelay(true)?;
+    let (mut connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(driver);
     let mut seen = Seen::default();
     for turn in 0.. {
         let started = Instant::now();
@@ -91,13 +94,18 @@ fn run_client(
             break;
         }
         let body = &workload.bodies[(client * 11 + turn) % workload.bodies.len()];
-        let json = body.json.as_bytes();
-        let answer = connection.send("POST", "/v1/embeddings", &headers, json)?;
+        let request = Request::post("/v1/embeddings")
+            .header("host", address.to_string())
+            .header("content-type", "application/json")
+            .body(Full::new(body.json.clone()))?;
+        connection.ready().await?;
+        let answer = connection.send_request(request).await?;
+        let status = answer.status();
+        let answer = answer.into_body().collect().await?.to_bytes();
         ensure!(
-            answer.status == 200,
-            "status {}: {}",
-            answer.status,
-            answer.text()
+            status == 200,
+            "status {status}: {}",
+            String::from_utf8_lossy(&answer)
         );
         if window.contains(&Instant::now()) {
             seen.texts += body.texts;
@@ -106,5 +114,6 @@ fn run_client(
                 .push(started.elapsed().as_secs_f64() * 1e3);
         }
     }
+    driver.abort();
     Ok(seen)
 }

@@ -1,5 +1,6 @@
 //! What the load generator sends: texts of known token counts.
 
+use bytes::Bytes;
 use serde_json::json;
 use tenon_tests::server::MINILM;
 
@@ -25,7 +26,7 @@ pub struct Workload {
 /// One request.
 pub struct Body {
     /// JSON.
-    pub json: String,
+    pub json: Bytes,
     /// How many texts it holds.
     pub texts: usize,
     /// How many tokens they have, special tokens counted.
@@ -92,7 +93,9 @@ fn body(seed: usize, tokens: &[usize]) -> Body {
     };
     Body {
         // What the official clients ask for.
-        json: json!({"model": MINILM, "input": input, "encoding_format": "base64"}).to_string(),
+        json: json!({"model": MINILM, "input": input, "encoding_format": "base64"})
+            .to_string()
+            .into(),
         texts: tokens.len(),
         tokens: tokens.iter().sum(),
     }

@@ -40,7 +40,8 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let lifecycle = Lifecycle::new();
     let runtime = Builder::new_multi_thread()
-        .worker_threads(threads)
+        // The others compute: a thread that answers where one computes holds up all of them.
+        .worker_threads(threads.div_ceil(2))
         .thread_name("tenon-io")
         .enable_all()
         .build()?;

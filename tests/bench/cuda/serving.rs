@@ -152,7 +152,7 @@ impl Texts {
             let input: Vec<&str> = found.iter().map(|(text, _)| text.as_str()).collect();
             let body = json!({"model": NAME, "input": input, "encoding_format": "base64"});
             anyhow::Ok(Body {
-                json: body.to_string(),
+                json: body.to_string().into(),
                 texts,
                 tokens: found.iter().map(|(_, tokens)| tokens).sum(),
             })

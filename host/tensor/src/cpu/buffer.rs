@@ -21,13 +21,15 @@ pub(super) struct BufferPool {
 }
 
 impl BufferPool {
-    /// The best fitting allocation of at least `len` elements, and less than twice that.
+    /// The best fitting allocation of at least `len` elements, and less than twice that; of
+    /// equals the one used last, which is likely still in a cache.
     fn take(&self, len: usize) -> Option<Words> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |data: &Words| data.len() >= len && data.len() / 2 <= len;
         let (index, _) = cached
             .iter()
             .enumerate()
+            .rev()
             .filter(|(_, data)| fits(data))
             .min_by_key(|(_, data)| data.len())?;
         cached.remove(index)
