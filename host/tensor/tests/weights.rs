@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use common::{Random, check_close, contexts};
-use tenon_tensor::{Account, Activation, Context, DType, Device, Error, Indices, Weights, ops};
+use tenon_tensor::{
+    Account, Activation, Context, DType, Device, Error, Indices, Tensor, Weights, ops,
+};
 
 /// A safetensors file of named tensors: element type, shape and bytes.
 fn file(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
@@ -115,6 +117,45 @@ fn linear_and_embedding_with_every_stored_and_served_dtype() {
                 let rows = rows.unwrap().to_f32().unwrap();
                 check_close(&what, &rows, &wanted, if rounds { 4e-3 } else { 5e-4 }, 0.0);
                 assert!(weights.resident_bytes() > 0);
+            }
+        }
+    }
+}
+
+/// Sums that are exact in every order, so that no block of a product may be another's.
+#[test]
+fn large_products_are_exact_in_all_blocks() {
+    for ctx in contexts() {
+        let mut random = Random(23);
+        // Rows of several blocks; k of one, two and more slices, and of 1024, which is copied
+        // in f32 too.
+        for (m, n, k) in [
+            (300, 200, 101),
+            (310, 130, 1024),
+            (299, 100, 1501),
+            (150, 70, 2001),
+        ] {
+            let mut eighths = |count: usize, most: usize| -> Vec<f32> {
+                let eighth = |_| random.integer(0, most) as f32 / 8.0 - most as f32 / 16.0;
+                (0..count).map(eighth).collect()
+            };
+            let (xs, ws) = (eighths(m * k, 16), eighths(n * k, 4));
+            let x = Tensor::from_f32(&ctx, &[m, k], &xs).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let bytes = file(&[("w", "F32", &[n, k], f32_bytes(&ws))]);
+            fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+            let mut wanted = Vec::with_capacity(m * n);
+            for x in xs.chunks(k) {
+                for w in ws.chunks(k) {
+                    wanted.push(x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>());
+                }
+            }
+            for served in [DType::F32, DType::BF16] {
+                let weights = Weights::open(&ctx.device, dir.path(), served).unwrap();
+                let weight = weights.get("w", &[n, k]).unwrap();
+                let y = ops::linear(&ctx, &x, &weight, None, Activation::Identity, None).unwrap();
+                let what = format!("{:?} {m}x{n}x{k} {served}", ctx.device);
+                assert!(y.to_f32().unwrap() == wanted, "{what}");
             }
         }
     }

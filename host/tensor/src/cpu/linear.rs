@@ -1,6 +1,8 @@
 //! activation(x weight^T + bias) + residual, blocked for the caches and split over threads.
 #![allow(unsafe_code)]
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use super::gemm::{BLOCK_ROWS, BLOCK_STEPS, Block, InPlace, Operand, SharedMut};
 use super::level::Kernel;
 use super::math::activate;
@@ -60,10 +62,27 @@ impl Linear<'_> {
             || self.x.rows > 1 && self.x.stride.is_multiple_of(CONFLICTING_STRIDE)
     }
 
+    /// Slices of A.
+    fn slices(&self) -> usize {
+        let steps = self.weight.format.steps(self.weight.k);
+        steps.div_ceil(BLOCK_STEPS)
+    }
+
+    /// Whether a thread's scratch holds all slices of its rows, so that they are copied once for
+    /// all parts of these rows. Where there are many they would fill the cache.
+    fn keeps(&self) -> bool {
+        self.slices() <= MOST_KEPT
+    }
+
+    /// How many slices of A a thread's scratch holds.
+    fn slots(&self) -> usize {
+        if self.keeps() { self.slices() } else { 1 }
+    }
+
     /// Words of scratch that one thread needs.
     fn thread_words(&self, threads: usize) -> usize {
         if self.copies() {
-            self.split(threads).rows_of_part * COPY_STRIDE
+            self.slots() * self.split(threads).rows_of_part * COPY_STRIDE
         } else {
             0
         }
@@ -95,6 +114,9 @@ const CONFLICTING_STRIDE: usize = 1024;
 /// The stride of copied rows: an odd number of cache lines, which spreads over all sets.
 const COPY_STRIDE: usize = BLOCK_STEPS + 16;
 
+/// The most slices of A that are kept: with [`BLOCK_ROWS`] they are half of a cache of 1 MB.
+const MOST_KEPT: usize = 2;
+
 /// Blocks of rows, and runs of panels.
 struct Split {
     panels: usize,
@@ -120,13 +142,18 @@ pub(crate) fn linear(device: &CpuDevice, op: &Linear, scratch: &mut [f32], out: 
     assert!(scratch.len() >= thread_words * device.threads());
 
     let split = op.split(device.threads());
+    // The block of rows whose slices lie in each thread's scratch.
+    let kept: Vec<_> = (0..device.threads())
+        .map(|_| AtomicUsize::new(usize::MAX))
+        .collect();
     let (c, scratch) = (SharedMut::new(out), SharedMut::new(scratch));
     let cost = rows.saturating_mul(n).saturating_mul(k);
     device.parallel(
         split.row_parts * split.column_parts,
         cost,
         |thread, part| {
-            let row = part / split.column_parts * split.rows_of_part;
+            let row_part = part / split.column_parts;
+            let row = row_part * split.rows_of_part;
             let panel = part % split.column_parts * split.panels_of_part;
             let after = (part + 1) % split.column_parts * split.panels_of_part;
             let part = Part {
@@ -134,6 +161,8 @@ pub(crate) fn linear(device: &CpuDevice, op: &Linear, scratch: &mut [f32], out: 
                 rows: row..(row + split.rows_of_part).min(rows),
                 panels: panel..(panel + split.panels_of_part).min(split.panels),
                 after,
+                is_copied: kept[thread].swap(row_part, Relaxed) == row_part && op.keeps(),
+                slots: op.slots(),
                 // SAFETY: each thread has its own words, as checked above.
                 scratch: SharedMut::from_pointer(unsafe {
                     scratch.get().add(thread * thread_words)
@@ -156,6 +185,10 @@ struct Part<'a> {
     panels: std::ops::Range<usize>,
     /// The first panel of the part that this thread is likely to take next.
     after: usize,
+    /// Whether the scratch has the slices of these rows already.
+    is_copied: bool,
+    /// How many slices the scratch holds.
+    slots: usize,
     scratch: SharedMut,
     c: SharedMut,
 }
@@ -218,6 +251,8 @@ impl Part<'_> {
                     x,
                     rows: self.rows.clone(),
                     pairs,
+                    slots: self.slots,
+                    is_there: self.is_copied,
                     to: self.scratch,
                 };
                 block.run::<S, P, Epilogue>(&copy, &finish);
@@ -235,17 +270,27 @@ struct Copied<'a> {
     x: &'a Rows<'a>,
     rows: std::ops::Range<usize>,
     pairs: bool,
+    /// Slices take turns in so many places.
+    slots: usize,
+    /// Whether all slices are in their places already.
+    is_there: bool,
     to: SharedMut,
 }
 
 impl Operand for Copied<'_> {
     #[inline(always)]
     unsafe fn slice<S: Simd>(&self, first: usize, steps: usize) -> (*const f32, usize) {
+        let slot = first / BLOCK_STEPS % self.slots;
+        // SAFETY: the scratch has so many places.
+        let place = unsafe { self.to.get().add(slot * self.rows.len() * COPY_STRIDE) };
+        if self.is_there {
+            return (place, COPY_STRIDE);
+        }
         for (index, row) in self.rows.clone().enumerate() {
             let from = self.x.row(row);
-            // SAFETY: the scratch has a row of at least `steps` words for each row.
+            // SAFETY: a place has a row of at least `steps` words for each row.
             unsafe {
-                let to = self.to.get().add(index * COPY_STRIDE);
+                let to = place.add(index * COPY_STRIDE);
                 if self.pairs {
                     let from = &from[2 * first..];
                     bf16_pairs::<S>(&from[..from.len().min(2 * steps)], to);
@@ -255,7 +300,7 @@ impl Operand for Copied<'_> {
                 }
             }
         }
-        (self.to.get(), COPY_STRIDE)
+        (place, COPY_STRIDE)
     }
 }
 
