@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     let native = Arc::new(Native::new(&bundle, &device, &options)?);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(device.threads())
+        .worker_threads(device.threads().div_ceil(2))
         .enable_all()
         .build()?;
     let body: Arc<str> = format!(
