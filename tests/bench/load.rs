@@ -13,8 +13,12 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
+use tokio::time::timeout;
 
 use crate::workload::Workload;
+
+/// How long an answer may take before the benchmark gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What was answered under one load.
 #[derive(Default)]
@@ -83,7 +87,8 @@ async fn run_client(
     client: usize,
     window: &Range<Instant>,
 ) -> Result<Seen> {
-    let stream = TcpStream::connect(address).await.context("connect")?;
+    let stream = timeout(PATIENCE, TcpStream::connect(address));
+    let stream = stream.await.context("connect")?.context("connect")?;
     stream.set_nodelay(true)?;
     let (mut connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(driver);
@@ -98,10 +103,13 @@ async fn run_client(
             .header("host", address.to_string())
             .header("content-type", "application/json")
             .body(Full::new(body.json.clone()))?;
-        connection.ready().await?;
-        let answer = connection.send_request(request).await?;
-        let status = answer.status();
-        let answer = answer.into_body().collect().await?.to_bytes();
+        let exchange = async {
+            connection.ready().await?;
+            let (head, body) = connection.send_request(request).await?.into_parts();
+            hyper::Result::Ok((head.status, body.collect().await?.to_bytes()))
+        };
+        let exchange = timeout(PATIENCE, exchange).await;
+        let (status, answer) = exchange.context("no answer")??;
         ensure!(
             status == 200,
             "status {status}: {}",

@@ -12,7 +12,7 @@ use anyhow::{Result, anyhow, ensure};
 use api_openai::OpenAi;
 use model_bert::Bert;
 use template_plain::Plain;
-use tenon::app::Loader;
+use tenon::app::{Loader, answering_threads};
 use tenon::batch::Sequence;
 use tenon::bundles::Bundle;
 use tenon::http::service::{Call, EmbedService as _};
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     let native = Arc::new(Native::new(&bundle, &device, &options)?);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(device.threads().div_ceil(2))
+        .worker_threads(answering_threads(device.threads()))
         .enable_all()
         .build()?;
     let body: Arc<str> = format!(

@@ -30,6 +30,12 @@ pub use worker::worker;
 /// How long a deployment's worker may take to end after the last request is answered.
 const WORKER_DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
+/// How many of the processors answer requests: half of them are enough. Where they compute as
+/// well, a thread that answers takes one from the middle of its work, for which the others wait.
+pub fn answering_threads(threads: usize) -> usize {
+    threads.div_ceil(2)
+}
+
 /// Serves until the process is told to stop.
 pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     observability::init_logs(options.logs())?;
@@ -40,8 +46,7 @@ pub fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let lifecycle = Lifecycle::new();
     let runtime = Builder::new_multi_thread()
-        // The others compute: a thread that answers where one computes holds up all of them.
-        .worker_threads(threads.div_ceil(2))
+        .worker_threads(answering_threads(threads))
         .thread_name("tenon-io")
         .enable_all()
         .build()?;

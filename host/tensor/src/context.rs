@@ -17,7 +17,7 @@ pub struct Context {
     /// Who pays for them.
     pub account: Arc<Account>,
     /// What weights are served in: a CUDA device keeps activations in it too, or in bf16 where it
-    /// is fp8.
+    /// is fp8; a processor that multiplies bf16 rounds attention's operands to it.
     pub dtype: DType,
 }
 

@@ -191,10 +191,7 @@ fn attention_matches_reference() {
             let width = (heads + 2 * kv_heads) * dim;
             let mut values = random.values(rows * width);
             if bf16 {
-                // Operands that are not rounded: the softmax's exponentials alone are.
-                for x in &mut values {
-                    *x = f32::from_bits(x.to_bits() & 0xffff_0000);
-                }
+                truncate_to_bf16(&mut values);
             }
             let fused = Tensor::from_f32(&ctx, &[rows, width], &values).unwrap();
             let k_at = heads * dim;
@@ -207,46 +204,106 @@ fn attention_matches_reference() {
             let input = AttentionInput::Fused(&fused);
             let same = ops::attention(&ctx, input, &layout, bias, &options).unwrap();
             assert_eq!(y.to_f32().unwrap(), same.to_f32().unwrap());
-            let mut wanted = vec![0.0f64; rows * heads * dim];
-            let at = |row: usize, column: usize| values[row * width + column] as f64;
-            for pair in cu.windows(2) {
-                let (start, end) = (pair[0] as usize, pair[1] as usize);
-                for i in start..end {
-                    for head in 0..heads {
-                        let kv = head / (heads / kv_heads);
-                        let sees = |j: usize| {
-                            let near = options.window.is_none_or(|w| i.abs_diff(j) <= w);
-                            near && (!options.causal || j <= i)
-                        };
-                        let keys: Vec<usize> = (start..end).filter(|&j| sees(j)).collect();
-                        let scores = keys.iter().map(|&j| {
-                            let products = (0..dim)
-                                .map(|e| at(i, head * dim + e) * at(j, k_at + kv * dim + e));
-                            let added = bias.map_or(0.0, |_| {
-                                biases[head * (2 * reach + 3) + 1 + reach + j - i] as f64
-                            });
-                            (products.sum::<f64>() * options.scale as f64 + added).exp()
-                        });
-                        let scores: Vec<f64> = scores.collect();
-                        let sum: f64 = scores.iter().sum();
-                        for e in 0..dim {
-                            let products = keys.iter().zip(&scores);
-                            let products = products.map(|(&j, p)| p * at(j, v_at + kv * dim + e));
-                            wanted[i * heads * dim + head * dim + e] = products.sum::<f64>() / sum;
-                        }
-                    }
-                }
-            }
+            let added = |head: usize, i: usize, j: usize| match bias {
+                Some(_) => biases[head * (2 * reach + 3) + 1 + reach + j - i] as f64,
+                None => 0.0,
+            };
+            let wanted = attention_reference(&values, dim, &cu, &options, added);
             let reach = bias.map(|_| reach);
             let what = format!(
                 "{:?} {} {cu:?} head-dim {dim} {options:?} bias {reach:?}",
                 ctx.device, ctx.dtype
             );
-            // Half a unit in the last place of each exponential, of values below 1.
-            let rounding = if bf16 { 1.0 / 512.0 } else { 0.0 };
+            let rounding = if bf16 { BF16_EXPONENTIALS } else { 0.0 };
             check_close(&what, &y.to_f32().unwrap(), &wanted, 3e-6 + rounding, 1e-5);
         }
     }
+}
+
+/// Windows that do not begin at the first key, sums over many keys, and scores that few keys
+/// dominate, so that a wrong one is seen in bf16 too.
+#[test]
+fn attention_of_a_long_sequence_matches_reference() {
+    let (length, dim) = (1101, 16);
+    let mut random = Random(7);
+    let mut values = random.values(length * 4 * dim);
+    truncate_to_bf16(&mut values);
+    let cu = [0, length as u32];
+    let layout = SequenceLayout::packed(&cu, &[0]).unwrap();
+    for (window, causal) in [(Some(100), false), (Some(100), true), (None, false)] {
+        let options = AttentionOptions {
+            heads: 2,
+            kv_heads: 1,
+            scale: 3.0,
+            causal,
+            window,
+        };
+        let wanted = attention_reference(&values, dim, &cu, &options, |_, _, _| 0.0);
+        for ctx in contexts().into_iter().chain(bf16_contexts()) {
+            let fused = Tensor::from_f32(&ctx, &[length, 4 * dim], &values).unwrap();
+            let input = AttentionInput::Fused(&fused);
+            let y = ops::attention(&ctx, input, &layout, None, &options).unwrap();
+            let bf16 = ctx.dtype == DType::BF16;
+            let rounding = if bf16 { BF16_EXPONENTIALS } else { 0.0 };
+            let what = format!("{:?} {} {options:?}", ctx.device, ctx.dtype);
+            check_close(&what, &y.to_f32().unwrap(), &wanted, 3e-5 + rounding, 0.0);
+        }
+    }
+}
+
+/// Half a unit in the last place of each exponential, of values below 1.
+const BF16_EXPONENTIALS: f64 = 1.0 / 512.0;
+
+/// Makes operands that bf16 does not round: the softmax's exponentials alone are then.
+fn truncate_to_bf16(values: &mut [f32]) {
+    for x in values {
+        *x = f32::from_bits(x.to_bits() & 0xffff_0000);
+    }
+}
+
+/// softmax(scale q k^T + bias + mask) v of queries, keys and values side by side; the bias is that
+/// of a head, the query at i and the key at j of a sequence.
+fn attention_reference(
+    values: &[f32],
+    dim: usize,
+    cu: &[u32],
+    options: &AttentionOptions,
+    bias: impl Fn(usize, usize, usize) -> f64,
+) -> Vec<f64> {
+    let &AttentionOptions {
+        heads, kv_heads, ..
+    } = options;
+    let width = (heads + 2 * kv_heads) * dim;
+    let (k_at, v_at) = (heads * dim, (heads + kv_heads) * dim);
+    let at = |row: usize, column: usize| values[row * width + column] as f64;
+    let mut wanted = vec![0.0f64; values.len() / width * heads * dim];
+    for pair in cu.windows(2) {
+        let (start, end) = (pair[0] as usize, pair[1] as usize);
+        for i in start..end {
+            for head in 0..heads {
+                let kv = head / (heads / kv_heads);
+                let sees = |j: usize| {
+                    let near = options.window.is_none_or(|w| i.abs_diff(j) <= w);
+                    near && (!options.causal || j <= i)
+                };
+                let keys: Vec<usize> = (start..end).filter(|&j| sees(j)).collect();
+                let scores = keys.iter().map(|&j| {
+                    let products =
+                        (0..dim).map(|e| at(i, head * dim + e) * at(j, k_at + kv * dim + e));
+                    let score = products.sum::<f64>() * options.scale as f64;
+                    (score + bias(head, i, j)).exp()
+                });
+                let scores: Vec<f64> = scores.collect();
+                let sum: f64 = scores.iter().sum();
+                for e in 0..dim {
+                    let products = keys.iter().zip(&scores);
+                    let products = products.map(|(&j, p)| p * at(j, v_at + kv * dim + e));
+                    wanted[i * heads * dim + head * dim + e] = products.sum::<f64>() / sum;
+                }
+            }
+        }
+    }
+    wanted
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{ACTIVATIONS, Random, bf16_contexts, check_same_bits, contexts};
+use common::{ACTIVATIONS, Random, bf16_contexts, check_same_bits, contexts, f32_bytes, file};
 use tenon_tensor::{
-    AttentionInput, AttentionOptions, Context, PoolMode, SequenceLayout, Tensor, ops,
+    AttentionInput, AttentionOptions, Context, DType, PoolMode, SequenceLayout, Tensor, Weights,
+    ops,
 };
 
 /// A small encoder layer: every operation whose rows could touch each other.
@@ -100,15 +101,29 @@ fn sequences_do_not_depend_on_their_batch() {
     }
 }
 
+/// A weight that is packed for one call, or one of a checkpoint that is served in f32 or bf16.
+fn weight(ctx: &Context, case: usize, shape: &[usize], values: &[f32]) -> Tensor {
+    let dtype = match case % 3 {
+        0 => return Tensor::from_f32(ctx, shape, values).unwrap(),
+        1 => DType::F32,
+        _ => DType::BF16,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = file(&[("w", "F32", shape, f32_bytes(values))]);
+    std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+    let weights = Weights::open(&ctx.device, dir.path(), dtype).unwrap();
+    weights.get("w", shape).unwrap()
+}
+
 #[test]
 fn rows_of_linear_do_not_depend_on_their_batch() {
     for ctx in contexts() {
         let mut random = Random(12);
-        for _ in 0..25 {
+        for case in 0..25 {
             let (n, k) = (random.integer(1, 100), random.integer(1, 800));
             let rows = random.integer(1, 330);
             let (x, xs) = random.tensor(&ctx, &[rows, k]);
-            let (w, _) = random.tensor(&ctx, &[n, k]);
+            let w = weight(&ctx, case, &[n, k], &random.values(n * k));
             let activation = ACTIVATIONS[random.integer(0, 6)];
             let all = ops::linear(&ctx, &x, &w, None, activation, None).unwrap();
             let all = all.to_f32().unwrap();

@@ -5,34 +5,12 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Random, check_close, contexts};
+use common::{Random, check_close, contexts, f32_bytes, file};
 use tenon_tensor::{
     Account, Activation, Context, DType, Device, Error, Indices, Tensor, Weights, ops,
 };
 
 /// A safetensors file of named tensors: element type, shape and bytes.
-fn file(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
-    let mut header = Vec::new();
-    let mut bytes = Vec::new();
-    for (name, dtype, shape, data) in tensors {
-        let start = bytes.len();
-        bytes.extend_from_slice(data);
-        header.push(format!(
-            r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{}]}}"#,
-            bytes.len()
-        ));
-    }
-    let header = format!("{{{}}}", header.join(","));
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend_from_slice(header.as_bytes());
-    file.extend_from_slice(&bytes);
-    file
-}
-
-fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|x| x.to_le_bytes()).collect()
-}
-
 fn bf16_bytes(values: &[f32]) -> Vec<u8> {
     values
         .iter()
@@ -127,25 +105,28 @@ fn linear_and_embedding_with_every_stored_and_served_dtype() {
 fn large_products_are_exact_in_all_blocks() {
     for ctx in contexts() {
         let mut random = Random(23);
-        // Rows of several blocks; k of one, two and more slices, and of 1024, which is copied
-        // in f32 too.
-        for (m, n, k) in [
-            (300, 200, 101),
-            (310, 130, 1024),
-            (299, 100, 1501),
-            (150, 70, 2001),
-        ] {
+        // Rows of several blocks; k of one, two and more slices; rows 1024 apart, which are
+        // copied in f32 too.
+        let cases = [
+            (300, 200, 101, 101),
+            (305, 90, 700, 1024),
+            (310, 130, 1024, 1024),
+            (299, 100, 1501, 1501),
+            (150, 70, 2001, 2001),
+        ];
+        for (m, n, k, stride) in cases {
             let mut eighths = |count: usize, most: usize| -> Vec<f32> {
                 let eighth = |_| random.integer(0, most) as f32 / 8.0 - most as f32 / 16.0;
                 (0..count).map(eighth).collect()
             };
-            let (xs, ws) = (eighths(m * k, 16), eighths(n * k, 4));
-            let x = Tensor::from_f32(&ctx, &[m, k], &xs).unwrap();
+            let (xs, ws) = (eighths(m * stride, 16), eighths(n * k, 4));
+            let x = Tensor::from_f32(&ctx, &[m, stride], &xs).unwrap();
+            let x = ops::slice(&ctx, &x, 1, 0, k).unwrap();
             let dir = tempfile::tempdir().unwrap();
             let bytes = file(&[("w", "F32", &[n, k], f32_bytes(&ws))]);
             fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
             let mut wanted = Vec::with_capacity(m * n);
-            for x in xs.chunks(k) {
+            for x in xs.chunks(stride) {
                 for w in ws.chunks(k) {
                     wanted.push(x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>());
                 }

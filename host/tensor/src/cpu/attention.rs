@@ -6,11 +6,12 @@
 
 use std::ops::Range;
 
+use super::attention_pack::{pack_keys, pack_values};
 use super::distance_bias::DistanceBias;
 use super::gemm::{Block, InPlace, SharedMut};
 use super::level::Kernel;
 use super::math::exp2_of_negative;
-use super::simd::{MAX_TILE_COLUMNS, Simd, bf16_pairs};
+use super::simd::{Simd, bf16_pairs};
 use super::tile::{DotBf16Product, F32Product, PanelProduct, Product, Raw, Sum};
 use super::{CpuDevice, Level, Rows};
 use crate::ops::MAX_HEAD_DIM;
@@ -95,9 +96,12 @@ impl Attention<'_> {
     }
 
     /// How a thread's scratch is divided for a sequence of this length.
-    fn layout(&self, columns: usize, length: usize) -> Scratch {
-        let depth = if self.bf16 { 2 } else { 1 };
-        Scratch::new(columns, length, self.head_dim, depth)
+    fn layout(&self, columns: usize, length: usize) -> ScratchLayout {
+        let depth = match self.bf16 {
+            true => DotBf16Product::DEPTH,
+            false => F32Product::DEPTH,
+        };
+        ScratchLayout::new(columns, length, self.head_dim, depth)
     }
 
     /// Multiply-adds, the mask left out of account.
@@ -113,14 +117,14 @@ impl Attention<'_> {
 
 /// Where the parts of a thread's scratch begin.
 #[derive(Clone, Copy)]
-struct Scratch {
+struct ScratchLayout {
     values: usize,
     queries: usize,
     scores: usize,
     words: usize,
 }
 
-impl Scratch {
+impl ScratchLayout {
     /// The keys come first: whole panels of `columns` keys, each `head_dim` long. Then
     /// values: panels of `columns` of their elements. Then a block of queries, where they are
     /// not read in place, and one of scores. Words hold `depth` elements, of which those of
@@ -157,6 +161,7 @@ pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], 
     let rows = op.q.rows;
     assert!(op.q.width == op.heads * op.head_dim && op.k.width == op.kv_heads * op.head_dim);
     assert!(op.v.width == op.k.width && op.k.rows == rows && op.v.rows == rows);
+    assert!(op.head_dim <= MAX_HEAD_DIM);
     assert!(op.heads.is_multiple_of(op.kv_heads) && out.len() == rows * op.q.width);
     assert!(op.spans.iter().all(|span| span.start + span.length <= rows));
     // The threads' parts come first: they are whole cache lines.
@@ -202,8 +207,8 @@ pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], 
 }
 
 /// A thread's scratch.
-struct Packed {
-    /// The keys that are packed.
+struct Scratch {
+    /// The keys that are packed, and the values.
     all: Range<usize>,
     keys: *mut f32,
     values: *mut f32,
@@ -230,9 +235,9 @@ impl Kernel for Item<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             if self.op.bf16 {
-                self.heads::<S, DotBf16Product>();
+                self.product::<S, DotBf16Product>();
             } else {
-                self.heads::<S, F32Product>();
+                self.product::<S, F32Product>();
             }
         }
     }
@@ -244,17 +249,17 @@ impl Item<'_> {
     /// # Safety
     /// As for [`Kernel::run`].
     #[inline(always)]
-    unsafe fn heads<S: Simd, P: Product>(self) {
+    unsafe fn product<S: Simd, P: Product>(self) {
         let op = self.op;
         let columns = 2 * S::LANES;
         let layout = op.layout(columns, self.span.length);
         let all = op.keys(&self.queries, self.span.length);
         // Blocks look at panels from their first key on.
         let all = all.start / columns * columns..all.end;
-        // SAFETY: the scratch has what `Scratch` says for every sequence.
+        // SAFETY: the scratch has what `ScratchLayout` says for every sequence.
         unsafe {
             let keys = self.scratch.get();
-            let packed = Packed {
+            let scratch = Scratch {
                 all: all.clone(),
                 keys,
                 values: keys.add(layout.values),
@@ -264,15 +269,15 @@ impl Item<'_> {
             let group = op.heads / op.kv_heads;
             let step = Attention::block_queries(self.span.length);
             for kv_head in self.kv_heads.clone() {
-                pack_keys::<S, P>(op, &self.span, kv_head, &all, packed.keys);
-                pack_values::<S, P>(op, &self.span, kv_head, &all, packed.values);
+                pack_keys::<S, P>(op, &self.span, kv_head, &all, scratch.keys);
+                pack_values::<S, P>(op, &self.span, kv_head, &all, scratch.values);
                 if kv_head + 1 < self.kv_heads.end {
                     self.prefetch::<S>(kv_head + 1, &all);
                 }
                 for head in kv_head * group..(kv_head + 1) * group {
                     for first in self.queries.clone().step_by(step) {
                         let queries = first..(first + step).min(self.queries.end);
-                        self.block::<S, P>(head, queries, &packed);
+                        self.block::<S, P>(head, queries, &scratch);
                     }
                 }
             }
@@ -309,15 +314,15 @@ impl Item<'_> {
         &self,
         head: usize,
         queries: Range<usize>,
-        packed: &Packed,
+        scratch: &Scratch,
     ) {
-        let &Packed {
+        let &Scratch {
             ref all,
             keys,
             values,
             scores,
             ..
-        } = packed;
+        } = scratch;
         let op = self.op;
         let columns = 2 * S::LANES;
         let seen = op.keys(&queries, self.span.length);
@@ -334,9 +339,9 @@ impl Item<'_> {
             } else {
                 for index in 0..queries.len() {
                     let q = &op.q.row(row + index)[head * op.head_dim..][..op.head_dim];
-                    bf16_pairs::<S>(q, packed.queries.add(index * steps));
+                    bf16_pairs::<S>(q, scratch.queries.add(index * steps));
                 }
-                (packed.queries.cast_const(), steps)
+                (scratch.queries.cast_const(), steps)
             };
             for panel in (first..seen.end).step_by(columns) {
                 PanelProduct {
@@ -437,7 +442,8 @@ unsafe fn exponentials<S: Simd, P: Product>(row: &mut [f32], scale: f32) -> f32 
         let (scale, shift) = (S::splat(scale), S::splat(-greatest * scale));
         let mut sums = [S::splat(0.0); 2];
         // What is written lies at or before what was just read.
-        let (mut from, mut to) = (row.as_ptr(), row.as_mut_ptr());
+        let mut to = row.as_mut_ptr();
+        let mut from = to.cast_const();
         for _ in 0..row.len() / (2 * S::LANES) {
             let second = from.add(S::LANES);
             let e = [
@@ -455,105 +461,5 @@ unsafe fn exponentials<S: Simd, P: Product>(row: &mut [f32], scale: f32) -> f32 
             sums = [S::add(sums[0], e[0]), S::add(sums[1], e[1])];
         }
         S::sum(S::add(sums[0], sums[1]))
-    }
-}
-
-/// Panels `[steps][columns]` of keys, whose steps are of `P::DEPTH` of their elements; the last
-/// is filled up with zeros.
-///
-/// # Safety
-/// The processor has the instructions of `S`; `to` has room for `keys` rounded up to whole
-/// panels.
-#[inline(always)]
-unsafe fn pack_keys<S: Simd, P: Product>(
-    op: &Attention,
-    span: &Span,
-    kv_head: usize,
-    keys: &Range<usize>,
-    to: *mut f32,
-) {
-    let columns = 2 * S::LANES;
-    let head_dim = op.head_dim;
-    let steps = head_dim.div_ceil(P::DEPTH);
-    let mut pairs = [0.0f32; MAX_HEAD_DIM / 2];
-    for (index, key) in keys.clone().enumerate() {
-        let row = &op.k.row(span.start + key)[kv_head * head_dim..][..head_dim];
-        let words = if P::DEPTH == 1 {
-            row
-        } else {
-            // SAFETY: heads are at most `MAX_HEAD_DIM` wide.
-            unsafe { bf16_pairs::<S>(row, pairs.as_mut_ptr()) };
-            &pairs[..steps]
-        };
-        // SAFETY: element `index` of a panel's steps; there are as many panels as keys ask.
-        let to = unsafe { to.add(index / columns * columns * steps + index % columns) };
-        for (step, &word) in words.iter().enumerate() {
-            // SAFETY: as above.
-            unsafe { to.add(step * columns).write(word) };
-        }
-    }
-    let filled = keys.len() % columns;
-    if filled != 0 {
-        // SAFETY: what is left of the last panel's steps.
-        unsafe {
-            let to = to.add(keys.len() / columns * columns * steps);
-            for step in 0..steps {
-                to.add(step * columns + filled)
-                    .write_bytes(0, columns - filled);
-            }
-        }
-    }
-}
-
-/// Panels `[steps][columns]` of the values' elements, whose steps are of `P::DEPTH` values; the
-/// last panel is filled up with zeros.
-///
-/// # Safety
-/// The processor has the instructions of `S`; `to` has room for as many panels as
-/// `head_dim` asks.
-#[inline(always)]
-unsafe fn pack_values<S: Simd, P: Product>(
-    op: &Attention,
-    span: &Span,
-    kv_head: usize,
-    keys: &Range<usize>,
-    mut to: *mut f32,
-) {
-    let columns = 2 * S::LANES;
-    let zeros = [0.0f32; MAX_TILE_COLUMNS];
-    for first in (0..op.head_dim).step_by(columns) {
-        let width = columns.min(op.head_dim - first);
-        let mut edges = [zeros; 2];
-        for key in keys.clone().step_by(P::DEPTH) {
-            // SAFETY: each word of each panel is written once; a value has `width` elements
-            // from `first` on, and what is loaded is a panel wide.
-            unsafe {
-                let mut rows = [zeros.as_ptr(); 2];
-                for (index, edge) in edges[..P::DEPTH].iter_mut().enumerate() {
-                    if key + index == keys.end {
-                        break;
-                    }
-                    let row = op.v.row(span.start + key + index);
-                    let row = &row[kv_head * op.head_dim + first..][..width];
-                    rows[index] = if width == columns {
-                        row.as_ptr()
-                    } else {
-                        edge[..width].copy_from_slice(row);
-                        edge.as_ptr()
-                    };
-                }
-                for half in 0..2 {
-                    let low = S::load(rows[0].add(half * S::LANES));
-                    let high = S::load(rows[1].add(half * S::LANES));
-                    let words = if P::DEPTH == 1 {
-                        low
-                    } else {
-                        S::bf16_across(low, high)
-                    };
-                    S::store(to.add(half * S::LANES), words);
-                }
-                to = to.add(columns);
-            }
-        }
     }
 }

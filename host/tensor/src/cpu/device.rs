@@ -15,7 +15,8 @@ use crate::error::{Error, Result, bail};
 const MAX_THREADS: usize = 1024;
 
 /// Work below this many multiply-adds (or elements times [`ELEMENT_COST`]) stays on the
-/// calling thread: waking another costs about as much.
+/// calling thread. Within a forward pass the others are awake and join in about a microsecond:
+/// with four times as much, norms of 16 and of 128 rows made a pass 1 to 7 % slower.
 const INLINE_COST: usize = 100_000;
 
 /// What one element of a memory-bound operation costs, in multiply-adds.
@@ -172,5 +173,56 @@ impl Share {
             })
         });
         taken.ok().map(|word| item(items(word)) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// How often each of `items` was done.
+    fn counts(device: &CpuDevice, items: usize, body: impl Fn(usize) + Sync) -> Vec<usize> {
+        let counts: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+        device.parallel(items, usize::MAX, |thread, item| {
+            assert!(thread < device.threads());
+            counts[item].fetch_add(1, Relaxed);
+            body(item);
+        });
+        counts.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    #[test]
+    fn every_item_is_done_once_whoever_calls() {
+        let device = CpuDevice::new(3, Level::Portable).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for round in 0..600 {
+                        let items = round % 20;
+                        assert_eq!(counts(&device, items, |_| ()), vec![1; items]);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn what_one_thread_is_held_up_from_others_do() {
+        let device = CpuDevice::new(2, Level::Portable).unwrap();
+        let done = AtomicUsize::new(0);
+        let started = Instant::now();
+        let patience = Duration::from_secs(20);
+        let counts = counts(&device, 16, |item| {
+            // Whoever has the first item does no other before all of them are done.
+            while item == 0 && done.load(Relaxed) < 15 && started.elapsed() < patience {
+                std::thread::yield_now();
+            }
+            done.fetch_add(1, Relaxed);
+        });
+        assert_eq!(counts, vec![1; 16]);
+        assert!(started.elapsed() < patience, "nobody took the rest");
     }
 }

@@ -155,14 +155,14 @@ pub(crate) fn linear(device: &CpuDevice, op: &Linear, scratch: &mut [f32], out: 
             let row_part = part / split.column_parts;
             let row = row_part * split.rows_of_part;
             let panel = part % split.column_parts * split.panels_of_part;
+            let is_kept = op.keeps() && kept[thread].swap(row_part, Relaxed) == row_part;
             let after = (part + 1) % split.column_parts * split.panels_of_part;
             let part = Part {
                 op,
                 rows: row..(row + split.rows_of_part).min(rows),
                 panels: panel..(panel + split.panels_of_part).min(split.panels),
                 after,
-                is_copied: kept[thread].swap(row_part, Relaxed) == row_part && op.keeps(),
-                slots: op.slots(),
+                is_kept,
                 // SAFETY: each thread has its own words, as checked above.
                 scratch: SharedMut::from_pointer(unsafe {
                     scratch.get().add(thread * thread_words)
@@ -185,10 +185,8 @@ struct Part<'a> {
     panels: std::ops::Range<usize>,
     /// The first panel of the part that this thread is likely to take next.
     after: usize,
-    /// Whether the scratch has the slices of these rows already.
-    is_copied: bool,
-    /// How many slices the scratch holds.
-    slots: usize,
+    /// Whether this thread copied all slices of these rows into the scratch already.
+    is_kept: bool,
     scratch: SharedMut,
     c: SharedMut,
 }
@@ -229,7 +227,7 @@ impl Part<'_> {
             residual: *residual,
         };
         // SAFETY: `linear` checked that the operands have the sizes that the weight says, and
-        // the scratch those of a copied slice.
+        // the scratch that of all slots. What is kept was copied by this thread in this call.
         unsafe {
             let panel = |index| weight.words.as_ptr().add(index * weight.panel_words());
             let block = Block {
@@ -251,8 +249,8 @@ impl Part<'_> {
                     x,
                     rows: self.rows.clone(),
                     pairs,
-                    slots: self.slots,
-                    is_there: self.is_copied,
+                    slots: self.op.slots(),
+                    is_kept: self.is_kept,
                     to: self.scratch,
                 };
                 block.run::<S, P, Epilogue>(&copy, &finish);
@@ -270,10 +268,10 @@ struct Copied<'a> {
     x: &'a Rows<'a>,
     rows: std::ops::Range<usize>,
     pairs: bool,
-    /// Slices take turns in so many places.
+    /// How many slices `to` has room for; they take turns.
     slots: usize,
-    /// Whether all slices are in their places already.
-    is_there: bool,
+    /// Whether all slices are in their slots: copied earlier in this call, of the same rows.
+    is_kept: bool,
     to: SharedMut,
 }
 
@@ -281,16 +279,16 @@ impl Operand for Copied<'_> {
     #[inline(always)]
     unsafe fn slice<S: Simd>(&self, first: usize, steps: usize) -> (*const f32, usize) {
         let slot = first / BLOCK_STEPS % self.slots;
-        // SAFETY: the scratch has so many places.
-        let place = unsafe { self.to.get().add(slot * self.rows.len() * COPY_STRIDE) };
-        if self.is_there {
-            return (place, COPY_STRIDE);
+        // SAFETY: the scratch has so many slots, of these rows each.
+        let to = unsafe { self.to.get().add(slot * self.rows.len() * COPY_STRIDE) };
+        if self.is_kept {
+            return (to, COPY_STRIDE);
         }
         for (index, row) in self.rows.clone().enumerate() {
             let from = self.x.row(row);
-            // SAFETY: a place has a row of at least `steps` words for each row.
+            // SAFETY: a slot has a row of at least `steps` words for each row.
             unsafe {
-                let to = place.add(index * COPY_STRIDE);
+                let to = to.add(index * COPY_STRIDE);
                 if self.pairs {
                     let from = &from[2 * first..];
                     bf16_pairs::<S>(&from[..from.len().min(2 * steps)], to);
@@ -300,7 +298,7 @@ impl Operand for Copied<'_> {
                 }
             }
         }
-        (place, COPY_STRIDE)
+        (to, COPY_STRIDE)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The processor backend: kernels over plain slices, one file a family of operations.
 
 mod attention;
+mod attention_pack;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -84,7 +84,8 @@ pub(super) trait Simd: Copy + 'static {
     }
 
     /// The elements of one vector and then those of another, rounded to bfloat16: lane i has
-    /// element 2 i in its low bits and element 2 i + 1 in its high bits.
+    /// element 2 i in its low bits and element 2 i + 1 in its high bits. Where no instruction
+    /// does it, no product is of such pairs either.
     #[inline(always)]
     unsafe fn bf16_in_order(first: Self::V, second: Self::V) -> Self::V {
         // SAFETY: the caller's promise; the arrays have room for two vectors.
@@ -146,6 +147,59 @@ pub(super) unsafe fn bf16_pairs<S: Simd>(row: &[f32], mut to: *mut f32) {
         for pair in rest.chunks(2) {
             to.write(bf16_pair(pair[0], pair.get(1).copied().unwrap_or(0.0)));
             to = to.add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+    use crate::cpu::level::{Kernel, Level};
+
+    /// Both ways to round two vectors, of this much of `elements`.
+    struct Rounded<'a>(&'a [f32]);
+
+    impl Kernel for Rounded<'_> {
+        /// A vector's lanes, and the words in order and across.
+        type Output = (usize, [[f32; MAX_TILE_COLUMNS]; 2]);
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> Self::Output {
+            let mut words = [[0.0; MAX_TILE_COLUMNS]; 2];
+            assert!(self.0.len() >= 2 * S::LANES);
+            // SAFETY: the level is available; there are two vectors of elements.
+            unsafe {
+                let first = S::load(self.0.as_ptr());
+                let second = S::load(self.0.as_ptr().add(S::LANES));
+                S::store(words[0].as_mut_ptr(), S::bf16_in_order(first, second));
+                S::store(words[1].as_mut_ptr(), S::bf16_across(first, second));
+            }
+            (S::LANES, words)
+        }
+    }
+
+    #[test]
+    fn rounds_two_vectors_in_order_and_across() {
+        // Ties and what lies beside them, in both signs.
+        let element = |i: u32| f32::from_bits(0x3f80_8000 + i * 0x0123_7fff + (i % 2) << 31);
+        let elements: Vec<f32> = (0..MAX_TILE_COLUMNS as u32).map(element).collect();
+        let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            // SAFETY: it is available.
+            let (lanes, [in_order, across]) = unsafe { level.run(Rounded(&elements)) };
+            for lane in 0..lanes {
+                let pair =
+                    |low: usize, high: usize| bits(elements[low]) | bits(elements[high]) << 16;
+                let name = level.name();
+                assert_eq!(
+                    in_order[lane].to_bits(),
+                    pair(2 * lane, 2 * lane + 1),
+                    "{name}"
+                );
+                assert_eq!(across[lane].to_bits(), pair(lane, lane + lanes), "{name}");
+            }
         }
     }
 }

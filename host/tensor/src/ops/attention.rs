@@ -67,6 +67,9 @@ impl AttentionInput<'_> {
 /// softmax(scale q k^T + bias + mask) v inside each sequence of `layout`, which covers all
 /// rows. `head_dim` is at most 256. The result is `[rows, heads * head_dim]`.
 ///
+/// In bf16 and f16 the operands of both products are rounded, exponentials too, and sums and
+/// scores are in f32; a processor without products of bf16 rounds nothing.
+///
 /// `bias` is `[heads, 2 * reach + 1]`: element reach + j - i of a head is added to the score
 /// of the query at i and the key at j. Its reach is that of the farthest keys that are seen.
 ///

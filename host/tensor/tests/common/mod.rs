@@ -164,3 +164,26 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
         Activation::Tanh => x.tanh(),
     }
 }
+
+/// A safetensors file of tensors: name, dtype, shape, bytes.
+pub fn file(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
+    let mut header = Vec::new();
+    let mut bytes = Vec::new();
+    for (name, dtype, shape, data) in tensors {
+        let start = bytes.len();
+        bytes.extend_from_slice(data);
+        header.push(format!(
+            r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{}]}}"#,
+            bytes.len()
+        ));
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    file.extend_from_slice(&bytes);
+    file
+}
+
+pub fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
