@@ -182,8 +182,11 @@ mod tests {
 
     #[test]
     fn rounds_two_vectors_in_order_and_across() {
-        // Ties and what lies beside them, in both signs.
-        let element = |i: u32| f32::from_bits(0x3f80_8000 + i * 0x0123_7fff + (i % 2) << 31);
+        // Ties to both sides, and what lies beside them, in both signs.
+        let last = |i: u32| [0x8000, 0x7fff, 0x8001, 0x1_8000][i as usize % 4];
+        let element = |i: u32| {
+            f32::from_bits(((i / 4 % 2) << 31) | (0x3f80_0000 + i * 0x0122_0000 + last(i)))
+        };
         let elements: Vec<f32> = (0..MAX_TILE_COLUMNS as u32).map(element).collect();
         let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
         for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
