@@ -10,9 +10,10 @@ use crate::batch::Sequence;
 use crate::error::ApiError;
 use crate::sandbox::{ParsedRequest, Rendered, RenderedSegment, Truncation, TruncationSide};
 
-/// Text up to this size is tokenised where the request runs; more goes to the blocking
-/// pool, so that other requests on the same thread do not wait for it.
-const INLINE_TEXT_BYTES: usize = 16 << 10;
+/// Text up to this size is tokenised where the request runs, within some 2 ms; more goes to the
+/// blocking pool, so that other requests on the same thread, of which there are few, do not wait
+/// for it.
+const INLINE_TEXT_BYTES: usize = 4 << 10;
 
 /// What one request may ask for.
 #[derive(Debug, Clone)]
