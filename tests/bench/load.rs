@@ -92,6 +92,7 @@ async fn run_client(
     stream.set_nodelay(true)?;
     let (mut connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(driver);
+    let host = address.to_string();
     let mut seen = Seen::default();
     for turn in 0.. {
         let started = Instant::now();
@@ -100,7 +101,7 @@ async fn run_client(
         }
         let body = &workload.bodies[(client * 11 + turn) % workload.bodies.len()];
         let request = Request::post("/v1/embeddings")
-            .header("host", address.to_string())
+            .header("host", &host)
             .header("content-type", "application/json")
             .body(Full::new(body.json.clone()))?;
         let exchange = async {

@@ -16,7 +16,7 @@ const MAX_THREADS: usize = 1024;
 
 /// Work below this many multiply-adds (or elements times [`ELEMENT_COST`]) stays on the
 /// calling thread. Within a forward pass the others are awake and join in about a microsecond:
-/// with four times as much, norms of 16 and of 128 rows made a pass 1 to 7 % slower.
+/// with four times as much, attention over 16 rows and norms of 128 made a pass 1 to 7 % slower.
 const INLINE_COST: usize = 100_000;
 
 /// What one element of a memory-bound operation costs, in multiply-adds.

@@ -88,38 +88,42 @@ pub(super) trait Simd: Copy + 'static {
     /// does it, no product is of such pairs either.
     #[inline(always)]
     unsafe fn bf16_in_order(first: Self::V, second: Self::V) -> Self::V {
-        // SAFETY: the caller's promise; the arrays have room for two vectors.
-        unsafe {
-            let mut elements = [0.0f32; MAX_TILE_COLUMNS];
-            Self::store(elements.as_mut_ptr(), first);
-            Self::store(elements.as_mut_ptr().add(Self::LANES), second);
-            for lane in 0..Self::LANES {
-                elements[lane] = bf16_pair(elements[2 * lane], elements[2 * lane + 1]);
-            }
-            Self::load(elements.as_ptr())
-        }
+        // SAFETY: the caller's promise.
+        unsafe { bf16_words::<Self>(first, second, |lane| [2 * lane, 2 * lane + 1]) }
     }
 
     /// Two vectors rounded to bfloat16: lane i has that of `low` in its low bits and that of
     /// `high` in its high bits.
     #[inline(always)]
     unsafe fn bf16_across(low: Self::V, high: Self::V) -> Self::V {
-        // SAFETY: as above.
-        unsafe {
-            let mut elements = [0.0f32; MAX_TILE_COLUMNS];
-            Self::store(elements.as_mut_ptr(), low);
-            Self::store(elements.as_mut_ptr().add(Self::LANES), high);
-            for lane in 0..Self::LANES {
-                elements[lane] = bf16_pair(elements[lane], elements[lane + Self::LANES]);
-            }
-            Self::load(elements.as_ptr())
-        }
+        // SAFETY: the caller's promise.
+        unsafe { bf16_words::<Self>(low, high, |lane| [lane, lane + Self::LANES]) }
     }
 
     /// The sum of the lanes: the halves' lanes are added, then those of the half, and so on.
     unsafe fn sum(v: Self::V) -> f32;
     /// The greatest lane.
     unsafe fn max_lane(v: Self::V) -> f32;
+}
+
+/// A vector whose lanes have two elements each of two vectors, as `pair` says of a lane.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+unsafe fn bf16_words<S: Simd>(first: S::V, second: S::V, pair: fn(usize) -> [usize; 2]) -> S::V {
+    let mut elements = [0.0f32; MAX_TILE_COLUMNS];
+    let mut words = [0.0f32; MAX_TILE_COLUMNS];
+    // SAFETY: the caller's promise; the arrays have room for two vectors.
+    unsafe {
+        S::store(elements.as_mut_ptr(), first);
+        S::store(elements.as_mut_ptr().add(S::LANES), second);
+        for (lane, word) in words[..S::LANES].iter_mut().enumerate() {
+            let [low, high] = pair(lane);
+            *word = bf16_pair(elements[low], elements[high]);
+        }
+        S::load(words.as_ptr())
+    }
 }
 
 /// A word of two elements rounded to bfloat16.
