@@ -103,7 +103,7 @@ impl Device {
     /// device multiplies it at twice the rate of f32, else f32.
     pub fn preferred_weight_dtype(&self) -> DType {
         match &self.backend {
-            Backend::Cpu(cpu) if cpu.level() != Level::Avx512Bf16 => DType::F32,
+            Backend::Cpu(cpu) if !cpu.level().has_bf16_products() => DType::F32,
             _ => DType::BF16,
         }
     }

@@ -11,8 +11,9 @@ use super::distance_bias::DistanceBias;
 use super::gemm::{Block, InPlace, SharedMut};
 use super::level::Kernel;
 use super::math::exp2_of_negative;
+use super::pack::Format;
 use super::simd::{Simd, bf16_pairs};
-use super::tile::{DotBf16Product, F32Product, PanelProduct, Product, Raw, Sum};
+use super::tile::{AmxBf16Product, DotBf16Product, F32Product, PanelProduct, Product, Raw, Sum};
 use super::{CpuDevice, Level, Rows};
 use crate::ops::MAX_HEAD_DIM;
 use crate::sequence::Span;
@@ -34,8 +35,9 @@ pub(crate) struct Attention<'a> {
     pub scale: f32,
     pub causal: bool,
     pub window: Option<usize>,
-    /// Products are of bfloat16 pairs, for which the processor has instructions.
-    pub bf16: bool,
+    /// That of the model's weights: where they are multiplied in pairs of bfloat16, so are
+    /// queries and keys, and exponentials and values.
+    pub format: Format,
 }
 
 /// Queries of one work item: a long sequence becomes several, which pack the keys again.
@@ -97,11 +99,7 @@ impl Attention<'_> {
 
     /// How a thread's scratch is divided for a sequence of this length.
     fn layout(&self, columns: usize, length: usize) -> ScratchLayout {
-        let depth = match self.bf16 {
-            true => DotBf16Product::DEPTH,
-            false => F32Product::DEPTH,
-        };
-        ScratchLayout::new(columns, length, self.head_dim, depth)
+        ScratchLayout::new(columns, length, self.head_dim, self.format.depth())
     }
 
     /// Multiply-adds, the mask left out of account.
@@ -234,10 +232,10 @@ impl Kernel for Item<'_> {
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            if self.op.bf16 {
-                self.product::<S, DotBf16Product>();
-            } else {
-                self.product::<S, F32Product>();
+            match self.op.format {
+                Format::F32 | Format::WideBf16 => self.product::<S, F32Product>(),
+                Format::DotBf16 => self.product::<S, DotBf16Product>(),
+                Format::AmxBf16 => self.product::<S, AmxBf16Product>(),
             }
         }
     }

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
+use super::amx;
+#[cfg(target_arch = "x86_64")]
 use super::avx2::{self, Avx2};
 #[cfg(target_arch = "x86_64")]
 use super::avx512::{self, Avx512, Avx512Bf16};
@@ -19,6 +21,8 @@ pub enum Level {
     Avx512,
     /// AVX-512 with products of bfloat16 pairs.
     Avx512Bf16,
+    /// The same, and such products on the matrix unit.
+    AmxBf16,
 }
 
 /// A kernel written once for all levels.
@@ -37,11 +41,12 @@ pub(super) trait Kernel {
 
 impl Level {
     /// Every level, the narrowest first.
-    pub const ALL: [Level; 4] = [
+    pub const ALL: [Level; 5] = [
         Level::Portable,
         Level::Avx2,
         Level::Avx512,
         Level::Avx512Bf16,
+        Level::AmxBf16,
     ];
 
     /// The widest that this processor has.
@@ -71,6 +76,8 @@ impl Level {
             Level::Avx512Bf16 => {
                 Level::Avx512.is_available() && is_x86_feature_detected!("avx512bf16")
             }
+            #[cfg(target_arch = "x86_64")]
+            Level::AmxBf16 => Level::Avx512Bf16.is_available() && amx::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -83,7 +90,13 @@ impl Level {
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
             Level::Avx512Bf16 => "avx512_bf16",
+            Level::AmxBf16 => "amx_bf16",
         }
+    }
+
+    /// Whether it multiplies pairs of bfloat16, at twice the rate of f32 or more.
+    pub fn has_bf16_products(self) -> bool {
+        matches!(self, Level::Avx512Bf16 | Level::AmxBf16)
     }
 
     /// Columns of a weight panel.
@@ -114,7 +127,7 @@ impl Level {
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512 => avx512::enter::<Avx512, K>(kernel),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512Bf16 => avx512::enter_bf16::<Avx512Bf16, K>(kernel),
+                Level::Avx512Bf16 | Level::AmxBf16 => avx512::enter_bf16::<Avx512Bf16, K>(kernel),
                 #[cfg(not(target_arch = "x86_64"))]
                 _ => kernel.run::<Portable>(),
             }

@@ -8,7 +8,7 @@ use super::level::Kernel;
 use super::math::activate;
 use super::pack::{Format, Panels};
 use super::simd::{MAX_TILE_COLUMNS, Simd, bf16_pairs};
-use super::tile::{DotBf16Product, F32Product, Finish, Product, WideBf16Product};
+use super::tile::{AmxBf16Product, DotBf16Product, F32Product, Finish, Product, WideBf16Product};
 use super::{CpuDevice, Rows};
 use crate::ops::Activation;
 
@@ -57,8 +57,7 @@ impl Linear<'_> {
 
     /// Whether A is copied, slice by slice, before it is read.
     fn copies(&self) -> bool {
-        let format = self.weight.format;
-        format == Format::DotBf16
+        self.weight.format.depth() > 1
             || self.x.rows > 1 && self.x.stride.is_multiple_of(CONFLICTING_STRIDE)
     }
 
@@ -202,6 +201,7 @@ impl Kernel for Part<'_> {
                 Format::F32 => self.product::<S, F32Product>(),
                 Format::WideBf16 => self.product::<S, WideBf16Product>(),
                 Format::DotBf16 => self.product::<S, DotBf16Product>(),
+                Format::AmxBf16 => self.product::<S, AmxBf16Product>(),
             }
         }
     }
@@ -244,11 +244,10 @@ impl Part<'_> {
                 after: panel(self.after),
             };
             if self.op.copies() {
-                let pairs = weight.format == Format::DotBf16;
                 let copy = Copied {
                     x,
                     rows: self.rows.clone(),
-                    pairs,
+                    pairs: P::DEPTH == 2,
                     slots: self.op.slots(),
                     is_kept: self.is_kept,
                     to: self.scratch,

@@ -1,5 +1,7 @@
 //! The processor backend: kernels over plain slices, one file a family of operations.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod attention_pack;
 #[cfg(target_arch = "x86_64")]

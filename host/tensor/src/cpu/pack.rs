@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::buffer::Buffer;
+use super::tile::{AmxBf16Product, DotBf16Product, F32Product, Product, WideBf16Product};
 use super::{CpuDevice, Level};
 use crate::Account;
 use crate::convert::bf16_bits;
@@ -19,6 +20,8 @@ pub(crate) enum Format {
     WideBf16,
     /// `[ceil(k / 2)][columns]` words: bfloat16 at 2 k (low) and 2 k + 1 (high).
     DotBf16,
+    /// The same order, for the matrix unit.
+    AmxBf16,
 }
 
 impl Format {
@@ -26,23 +29,31 @@ impl Format {
     pub fn of(dtype: DType, level: Level) -> Self {
         match (dtype, level) {
             (DType::BF16, Level::Avx512Bf16) => Format::DotBf16,
+            (DType::BF16, Level::AmxBf16) => Format::AmxBf16,
             (DType::BF16, _) => Format::WideBf16,
             _ => Format::F32,
         }
     }
 
+    /// Elements along k in a word of A.
+    pub fn depth(self) -> usize {
+        match self {
+            Format::F32 => F32Product::DEPTH,
+            Format::WideBf16 => WideBf16Product::DEPTH,
+            Format::DotBf16 => DotBf16Product::DEPTH,
+            Format::AmxBf16 => AmxBf16Product::DEPTH,
+        }
+    }
+
     /// Words of A in a row, which are also the steps of a sum over `k`.
     pub fn steps(self, k: usize) -> usize {
-        match self {
-            Format::F32 | Format::WideBf16 => k,
-            Format::DotBf16 => k.div_ceil(2),
-        }
+        k.div_ceil(self.depth())
     }
 
     /// Words of one step of a panel.
     pub fn step_words(self, columns: usize) -> usize {
         match self {
-            Format::F32 | Format::DotBf16 => columns,
+            Format::F32 | Format::DotBf16 | Format::AmxBf16 => columns,
             Format::WideBf16 => columns / 2,
         }
     }
@@ -166,7 +177,7 @@ fn interleave(format: Format, columns: usize, k: usize, rows: &[f32], panel: &mu
                         let high = bf16(row(word + step_words), at);
                         f32::from_bits(bf16(row_words, at) | high << 16)
                     }
-                    Format::DotBf16 => {
+                    Format::DotBf16 | Format::AmxBf16 => {
                         let high = bf16(row_words, 2 * at + 1);
                         f32::from_bits(bf16(row_words, 2 * at) | high << 16)
                     }

@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use super::CpuDevice;
-use super::level::{Kernel, Level};
+#[cfg(target_arch = "x86_64")]
+use super::amx;
+use super::level::Kernel;
+use super::pack::Format;
 use super::simd::Simd;
-use super::tile::{DotBf16Product, F32Product, Product};
+use super::tile::{DotBf16Product, F32Product, VectorProduct};
 use crate::dtype::DType;
 
 /// Sums that do not wait for each other: more than a multiply-add takes cycles, for each of two
@@ -17,13 +20,15 @@ use crate::dtype::DType;
 const CHAINS: usize = 12;
 /// Steps of one item, some 50 us.
 const STEPS: usize = 20_000;
+/// Runs of products on the matrix unit of one item, some 50 us.
+const RUNS: usize = 1_500;
 /// Items of each thread.
 const ITEMS: usize = 200;
 
 /// Multiply-adds of `P`, of which a lane does `PAIRS` at a time.
 struct MultiplyAdds<P, const PAIRS: usize>(PhantomData<P>);
 
-impl<P: Product, const PAIRS: usize> Kernel for MultiplyAdds<P, PAIRS> {
+impl<P: VectorProduct, const PAIRS: usize> Kernel for MultiplyAdds<P, PAIRS> {
     /// How many floating-point operations were done.
     type Output = usize;
 
@@ -50,18 +55,20 @@ impl<P: Product, const PAIRS: usize> Kernel for MultiplyAdds<P, PAIRS> {
 pub(crate) fn flops(device: &CpuDevice, dtype: DType) -> f64 {
     let items = ITEMS * device.threads();
     let done = AtomicUsize::new(0);
-    let in_pairs = dtype == DType::BF16 && device.level() == Level::Avx512Bf16;
+    let level = device.level();
     let started = Instant::now();
     device.parallel(items, usize::MAX, |_, _| {
         // SAFETY: the device's level is available; the kernels have no fields.
         let flops = unsafe {
-            match in_pairs {
-                true => device
-                    .level()
-                    .run(MultiplyAdds::<DotBf16Product, 2>(PhantomData)),
-                false => device
-                    .level()
-                    .run(MultiplyAdds::<F32Product, 1>(PhantomData)),
+            match Format::of(dtype, level) {
+                Format::F32 | Format::WideBf16 => {
+                    level.run(MultiplyAdds::<F32Product, 1>(PhantomData))
+                }
+                Format::DotBf16 => level.run(MultiplyAdds::<DotBf16Product, 2>(PhantomData)),
+                #[cfg(target_arch = "x86_64")]
+                Format::AmxBf16 => amx::products(RUNS),
+                #[cfg(not(target_arch = "x86_64"))]
+                Format::AmxBf16 => 0,
             }
         };
         done.fetch_add(flops, Relaxed);

@@ -4,7 +4,7 @@
 use crate::convert::bf16_bits;
 
 /// The most rows of a register tile, of all levels.
-pub(super) const MAX_TILE_ROWS: usize = 12;
+pub(super) const MAX_TILE_ROWS: usize = 32;
 
 /// The most columns of a register tile, of all levels.
 pub(super) const MAX_TILE_COLUMNS: usize = 32;

@@ -3,9 +3,49 @@
 
 use super::simd::{MAX_TILE_COLUMNS, MAX_TILE_ROWS, Simd};
 
-/// How an element of A and a step of a weight panel become products.
+/// How words of A and steps of a weight panel become sums.
 pub(super) trait Product {
     /// Elements along k in a word of A: those that one step sums.
+    const DEPTH: usize;
+    /// Words of one step of a panel.
+    fn step_words<S: Simd>() -> usize;
+    /// The most rows of a tile.
+    fn tile_rows<S: Simd>() -> usize;
+
+    /// Rows of A times a panel, into or onto rows of C. Each of these is made in the same order
+    /// whatever the others are.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S` and those of the product. The tile's rows are 1
+    /// to `tile_rows`; its steps are at each row of A and of the panel, and two vectors at each
+    /// row of C, which nothing else refers to.
+    unsafe fn tile<S: Simd>(tile: Tile);
+}
+
+/// A tile's operands.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub rows: usize,
+    /// Steps of k to sum.
+    pub steps: usize,
+    /// The first row of A at its first step.
+    pub a: *const f32,
+    /// Words from a row of A to the next.
+    pub lda: usize,
+    /// The panel at its first step.
+    pub b: *const f32,
+    /// The first row of C at the panel's first column.
+    pub c: *mut f32,
+    /// Elements from a row of C to the next.
+    pub ldc: usize,
+    /// Whether C holds a sum already.
+    pub sum: Sum,
+    /// What is brought closer meanwhile.
+    pub ahead: Option<Ahead>,
+}
+
+/// Products that are made in vector registers, step after step.
+pub(super) trait VectorProduct {
     const DEPTH: usize;
     /// Vectors in memory of one step of a panel.
     const STEP_VECTORS: usize;
@@ -23,6 +63,34 @@ pub(super) trait Product {
     unsafe fn multiply_add<S: Simd>(a: S::V, b: S::V, c: S::V) -> S::V;
 }
 
+impl<P: VectorProduct> Product for P {
+    const DEPTH: usize = <P as VectorProduct>::DEPTH;
+
+    #[inline(always)]
+    fn step_words<S: Simd>() -> usize {
+        P::STEP_VECTORS * S::LANES
+    }
+
+    #[inline(always)]
+    fn tile_rows<S: Simd>() -> usize {
+        S::TILE_ROWS
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(tile: Tile) {
+        macro_rules! one_of {
+            ($($r:literal)+) => {
+                match tile.rows {
+                    // SAFETY: the caller's promise.
+                    $($r if $r <= S::TILE_ROWS => unsafe { vector_tile::<S, P, $r>(tile) },)+
+                    rows => debug_assert!(false, "a tile of {rows} rows"),
+                }
+            };
+        }
+        one_of!(1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+}
+
 /// f32 times f32.
 pub(super) struct F32Product;
 
@@ -33,8 +101,11 @@ pub(super) struct WideBf16Product;
 /// Pairs of bfloat16 along k, in A and in the panel.
 pub(super) struct DotBf16Product;
 
+/// As [`DotBf16Product`], on the matrix unit.
+pub(super) struct AmxBf16Product;
+
 // SAFETY of the three: what is loaded is promised by the caller, as are the instructions.
-impl Product for F32Product {
+impl VectorProduct for F32Product {
     const DEPTH: usize = 1;
     const STEP_VECTORS: usize = 2;
 
@@ -48,7 +119,7 @@ impl Product for F32Product {
     }
 }
 
-impl Product for WideBf16Product {
+impl VectorProduct for WideBf16Product {
     const DEPTH: usize = 1;
     const STEP_VECTORS: usize = 1;
 
@@ -65,7 +136,7 @@ impl Product for WideBf16Product {
     }
 }
 
-impl Product for DotBf16Product {
+impl VectorProduct for DotBf16Product {
     const DEPTH: usize = 2;
     const STEP_VECTORS: usize = 2;
 
@@ -79,6 +150,31 @@ impl Product for DotBf16Product {
     }
 }
 
+impl Product for AmxBf16Product {
+    const DEPTH: usize = 2;
+
+    #[inline(always)]
+    fn step_words<S: Simd>() -> usize {
+        MAX_TILE_COLUMNS
+    }
+
+    #[inline(always)]
+    fn tile_rows<S: Simd>() -> usize {
+        MAX_TILE_ROWS
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(tile: Tile) {
+        // SAFETY: the caller's promise; two vectors of a level that has the unit are 32 columns.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            super::amx::tile(tile);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = tile;
+    }
+}
+
 /// Whether a product is the result's first, or is added to what is in C.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sum {
@@ -88,29 +184,28 @@ pub(super) enum Sum {
 
 /// Memory that is brought closer on the way through a panel: `words` of it at every step.
 #[derive(Clone, Copy)]
-struct Ahead {
-    from: *const f32,
-    words: usize,
+pub(super) struct Ahead {
+    pub from: *const f32,
+    pub words: usize,
 }
 
-/// `R` rows of A times a panel, into or onto `R` rows of C.
+/// [`Product::tile`] of `R` rows.
 ///
 /// # Safety
-/// The processor has the instructions of `S`. `steps` words are at each of `R` rows `lda`
-/// apart from `a`, `steps` steps at `b`, and two vectors at each of `R` rows `ldc` apart
-/// from `c`, which nothing else refers to.
-#[allow(clippy::too_many_arguments)]
+/// As for [`Product::tile`], and the tile has `R` rows.
 #[inline(always)]
-unsafe fn tile<S: Simd, P: Product, const R: usize>(
-    steps: usize,
-    a: *const f32,
-    lda: usize,
-    mut b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-    sum: Sum,
-    ahead: Option<Ahead>,
-) {
+unsafe fn vector_tile<S: Simd, P: VectorProduct, const R: usize>(tile: Tile) {
+    let Tile {
+        steps,
+        a,
+        lda,
+        mut b,
+        c,
+        ldc,
+        sum,
+        ahead,
+        ..
+    } = tile;
     // SAFETY: all pointers that are read or written stay in what the caller promises.
     unsafe {
         let mut acc = [[S::splat(0.0); 2]; R];
@@ -151,37 +246,6 @@ unsafe fn tile<S: Simd, P: Product, const R: usize>(
             S::store(row.add(S::LANES), right);
         }
     }
-}
-
-/// [`tile`] for a number of rows known at run time, at most `S::TILE_ROWS`.
-///
-/// # Safety
-/// As for [`tile`].
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-unsafe fn tile_rows<S: Simd, P: Product>(
-    rows: usize,
-    steps: usize,
-    a: *const f32,
-    lda: usize,
-    b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-    sum: Sum,
-    ahead: Option<Ahead>,
-) {
-    macro_rules! one_of {
-        ($($r:literal)+) => {
-            match rows {
-                // SAFETY: the caller's promise.
-                $($r if $r <= S::TILE_ROWS => unsafe {
-                    tile::<S, P, $r>(steps, a, lda, b, c, ldc, sum, ahead)
-                },)+
-                _ => debug_assert!(false, "a tile of {rows} rows"),
-            }
-        };
-    }
-    one_of!(1 2 3 4 5 6 7 8 9 10 11 12);
 }
 
 /// What happens to finished sums while they are in the first-level cache.
@@ -265,7 +329,7 @@ impl PanelProduct {
             sum,
             next,
         } = self;
-        let tiles = rows.div_ceil(S::TILE_ROWS);
+        let tiles = rows.div_ceil(P::tile_rows::<S>());
         let width = 2 * S::LANES;
         let mut done = 0;
         for index in 0..tiles {
@@ -274,7 +338,7 @@ impl PanelProduct {
             let tile_rows_here = (rows - done) / (tiles - index);
             // The first tiles bring what comes next, each its share.
             let sharing = tiles.min(TILES_AHEAD);
-            let words = P::STEP_VECTORS * S::LANES / sharing;
+            let words = P::step_words::<S>() / sharing;
             let ahead = next.filter(|_| index < sharing).map(|from| Ahead {
                 from: from.wrapping_add(index * steps * words),
                 words,
@@ -283,28 +347,42 @@ impl PanelProduct {
             // columns than the panel, the tile lies in `scratch`, which is large enough for
             // every level.
             unsafe {
-                let a = a.add(done * lda);
                 let c = c.add(done * ldc);
+                let tile = Tile {
+                    rows: tile_rows_here,
+                    steps,
+                    a: a.add(done * lda),
+                    lda,
+                    b,
+                    c,
+                    ldc,
+                    sum,
+                    ahead,
+                };
                 if columns == width {
-                    tile_rows::<S, P>(tile_rows_here, steps, a, lda, b, c, ldc, sum, ahead);
+                    P::tile::<S>(tile);
                     if let Some(finish) = finish {
                         finish.tile::<S>(row + done, column, tile_rows_here, columns, c, ldc);
                     }
                 } else {
                     let mut scratch = [0.0f32; MAX_TILE_ROWS * MAX_TILE_COLUMNS];
-                    let tile = scratch.as_mut_ptr();
+                    let to = scratch.as_mut_ptr();
                     if sum == Sum::Continue {
                         for r in 0..tile_rows_here {
                             c.add(r * ldc)
-                                .copy_to_nonoverlapping(tile.add(r * width), columns);
+                                .copy_to_nonoverlapping(to.add(r * width), columns);
                         }
                     }
-                    tile_rows::<S, P>(tile_rows_here, steps, a, lda, b, tile, width, sum, ahead);
+                    P::tile::<S>(Tile {
+                        c: to,
+                        ldc: width,
+                        ..tile
+                    });
                     if let Some(finish) = finish {
-                        finish.tile::<S>(row + done, column, tile_rows_here, columns, tile, width);
+                        finish.tile::<S>(row + done, column, tile_rows_here, columns, to, width);
                     }
                     for r in 0..tile_rows_here {
-                        tile.add(r * width)
+                        to.add(r * width)
                             .copy_to_nonoverlapping(c.add(r * ldc), columns);
                     }
                 }

@@ -181,7 +181,7 @@ fn on_cpu(
         scale: options.scale,
         causal: options.causal,
         window: options.window,
-        bf16: Format::of(dtype, device.level()) == Format::DotBf16,
+        format: Format::of(dtype, device.level()),
     };
     let words = op.scratch_words(device.level(), device.threads());
     let mut scratch = cpu.scratch(OP, words)?;

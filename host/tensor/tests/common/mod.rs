@@ -26,18 +26,20 @@ pub fn contexts() -> Vec<Context> {
     contexts
 }
 
-/// Contexts on a processor that serves bfloat16 and has products of it, with 1 and with 3 threads.
+/// Contexts that serve bfloat16, on each level that has products of it, with 1 and with 3 threads.
 pub fn bf16_contexts() -> Vec<Context> {
-    let level = Level::Avx512Bf16;
-    if !level.is_available() {
-        println!("skipped in bf16: this processor has no {}", level.name());
-        return Vec::new();
+    let mut contexts = Vec::new();
+    for level in Level::ALL.into_iter().filter(|it| it.has_bf16_products()) {
+        if !level.is_available() {
+            println!("skipped in bf16: this processor has no {}", level.name());
+            continue;
+        }
+        contexts.extend([1, 3].map(|threads| Context {
+            dtype: DType::BF16,
+            ..context(Device::cpu_with_level(threads, level).unwrap())
+        }));
     }
-    let in_bf16 = |threads| Context {
-        dtype: DType::BF16,
-        ..context(Device::cpu_with_level(threads, level).unwrap())
-    };
-    vec![in_bf16(1), in_bf16(3)]
+    contexts
 }
 
 fn context(device: Device) -> Context {
