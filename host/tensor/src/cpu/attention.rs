@@ -264,6 +264,7 @@ impl Item<'_> {
                 queries: keys.add(layout.queries),
                 scores: keys.add(layout.scores),
             };
+            let mut unit = P::Unit::default();
             let group = op.heads / op.kv_heads;
             let step = Attention::block_queries(self.span.length);
             for kv_head in self.kv_heads.clone() {
@@ -275,7 +276,7 @@ impl Item<'_> {
                 for head in kv_head * group..(kv_head + 1) * group {
                     for first in self.queries.clone().step_by(step) {
                         let queries = first..(first + step).min(self.queries.end);
-                        self.block::<S, P>(head, queries, &scratch);
+                        self.block::<S, P>(&mut unit, head, queries, &scratch);
                     }
                 }
             }
@@ -310,6 +311,7 @@ impl Item<'_> {
     #[inline(always)]
     unsafe fn block<S: Simd, P: Product>(
         &self,
+        unit: &mut P::Unit,
         head: usize,
         queries: Range<usize>,
         scratch: &Scratch,
@@ -354,7 +356,7 @@ impl Item<'_> {
                     sum: Sum::Begin,
                     next: None,
                 }
-                .run::<S, P, Raw>(0, 0, None);
+                .run::<S, P, Raw>(unit, 0, 0, None);
             }
             let width = (seen.end - first).next_multiple_of(columns);
             let mut inverse_sums = [0.0f32; MAX_BLOCK_QUERIES];
@@ -387,6 +389,7 @@ impl Item<'_> {
                 after: keys,
             }
             .run::<S, P, Raw>(
+                unit,
                 &InPlace {
                     a: scores,
                     lda: stride,

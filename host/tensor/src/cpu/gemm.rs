@@ -68,7 +68,12 @@ impl Block {
     /// The processor has the instructions of `S`; the fields and `a` describe memory that is
     /// there, and nothing else refers to C's.
     #[inline(always)]
-    pub unsafe fn run<S: Simd, P: Product, F: Finish>(&self, a: &impl Operand, finish: &F) {
+    pub unsafe fn run<S: Simd, P: Product, F: Finish>(
+        &self,
+        unit: &mut P::Unit,
+        a: &impl Operand,
+        finish: &F,
+    ) {
         let width = 2 * S::LANES;
         let panels = self.columns.div_ceil(width);
         for first in (0..self.steps).step_by(BLOCK_STEPS) {
@@ -105,6 +110,7 @@ impl Block {
                         next: Some(next),
                     }
                     .run::<S, P, F>(
+                        unit,
                         self.row,
                         self.column + panel * width,
                         last.then_some(finish),

@@ -243,6 +243,7 @@ impl Part<'_> {
                 column: first_column,
                 after: panel(self.after),
             };
+            let mut unit = P::Unit::default();
             if self.op.copies() {
                 let copy = Copied {
                     x,
@@ -252,10 +253,10 @@ impl Part<'_> {
                     is_kept: self.is_kept,
                     to: self.scratch,
                 };
-                block.run::<S, P, Epilogue>(&copy, &finish);
+                block.run::<S, P, Epilogue>(&mut unit, &copy, &finish);
             } else {
                 let a = x.data.as_ptr().add(self.rows.start * x.stride);
-                block.run::<S, P, Epilogue>(&InPlace { a, lda: x.stride }, &finish);
+                block.run::<S, P, Epilogue>(&mut unit, &InPlace { a, lda: x.stride }, &finish);
             }
         }
     }

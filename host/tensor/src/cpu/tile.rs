@@ -7,6 +7,8 @@ use super::simd::{MAX_TILE_COLUMNS, MAX_TILE_ROWS, Simd};
 pub(super) trait Product {
     /// Elements along k in a word of A: those that one step sums.
     const DEPTH: usize;
+    /// What a thread keeps from one tile to the next.
+    type Unit: Default;
     /// Words of one step of a panel.
     fn step_words<S: Simd>() -> usize;
     /// The most rows of a tile.
@@ -19,7 +21,7 @@ pub(super) trait Product {
     /// The processor has the instructions of `S` and those of the product. The tile's rows are 1
     /// to `tile_rows`; its steps are at each row of A and of the panel, and two vectors at each
     /// row of C, which nothing else refers to.
-    unsafe fn tile<S: Simd>(tile: Tile);
+    unsafe fn tile<S: Simd>(unit: &mut Self::Unit, tile: Tile);
 }
 
 /// A tile's operands.
@@ -65,6 +67,7 @@ pub(super) trait VectorProduct {
 
 impl<P: VectorProduct> Product for P {
     const DEPTH: usize = <P as VectorProduct>::DEPTH;
+    type Unit = ();
 
     #[inline(always)]
     fn step_words<S: Simd>() -> usize {
@@ -77,7 +80,7 @@ impl<P: VectorProduct> Product for P {
     }
 
     #[inline(always)]
-    unsafe fn tile<S: Simd>(tile: Tile) {
+    unsafe fn tile<S: Simd>((): &mut (), tile: Tile) {
         macro_rules! one_of {
             ($($r:literal)+) => {
                 match tile.rows {
@@ -152,6 +155,10 @@ impl VectorProduct for DotBf16Product {
 
 impl Product for AmxBf16Product {
     const DEPTH: usize = 2;
+    #[cfg(target_arch = "x86_64")]
+    type Unit = super::amx::Unit;
+    #[cfg(not(target_arch = "x86_64"))]
+    type Unit = ();
 
     #[inline(always)]
     fn step_words<S: Simd>() -> usize {
@@ -164,14 +171,14 @@ impl Product for AmxBf16Product {
     }
 
     #[inline(always)]
-    unsafe fn tile<S: Simd>(tile: Tile) {
+    unsafe fn tile<S: Simd>(unit: &mut Self::Unit, tile: Tile) {
         // SAFETY: the caller's promise; two vectors of a level that has the unit are 32 columns.
         #[cfg(target_arch = "x86_64")]
         unsafe {
-            super::amx::tile(tile);
+            unit.tile(tile);
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = tile;
+        let _ = (unit, tile);
     }
 }
 
@@ -313,6 +320,7 @@ impl PanelProduct {
     #[inline(always)]
     pub unsafe fn run<S: Simd, P: Product, F: Finish>(
         self,
+        unit: &mut P::Unit,
         row: usize,
         column: usize,
         finish: Option<&F>,
@@ -360,7 +368,7 @@ impl PanelProduct {
                     ahead,
                 };
                 if columns == width {
-                    P::tile::<S>(tile);
+                    P::tile::<S>(unit, tile);
                     if let Some(finish) = finish {
                         finish.tile::<S>(row + done, column, tile_rows_here, columns, c, ldc);
                     }
@@ -373,11 +381,12 @@ impl PanelProduct {
                                 .copy_to_nonoverlapping(to.add(r * width), columns);
                         }
                     }
-                    P::tile::<S>(Tile {
+                    let tile = Tile {
                         c: to,
                         ldc: width,
                         ..tile
-                    });
+                    };
+                    P::tile::<S>(unit, tile);
                     if let Some(finish) = finish {
                         finish.tile::<S>(row + done, column, tile_rows_here, columns, to, width);
                     }
