@@ -10,7 +10,7 @@ pub(super) const BLOCK_STEPS: usize = 384;
 
 /// Rows of A that are multiplied with a panel slice before the next: with [`BLOCK_STEPS`]
 /// they take less than half of a 512 KB cache.
-pub(super) const BLOCK_ROWS: usize = 144;
+pub(super) const BLOCK_ROWS: usize = 288;
 
 /// Where the words of A come from.
 pub(super) trait Operand {
