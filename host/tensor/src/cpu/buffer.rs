@@ -21,11 +21,12 @@ pub(super) struct BufferPool {
 }
 
 impl BufferPool {
-    /// The best fitting allocation of at least `len` elements, and less than twice that; of
-    /// equals the one used last, which is likely still in a cache.
+    /// The best fitting allocation of at least `len` elements, and no more than twice that or
+    /// than a new one would have; of equals the one used last, which is likely still in a cache.
     fn take(&self, len: usize) -> Option<Words> {
+        let most = Words::len_of(size_class(len)).max(len.saturating_mul(2));
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |data: &Words| data.len() >= len && data.len() / 2 <= len;
+        let fits = |data: &Words| (len..=most).contains(&data.len());
         let (index, _) = cached
             .iter()
             .enumerate()
@@ -149,4 +150,22 @@ fn charged_bytes(len: usize) -> u64 {
 fn size_class(len: usize) -> usize {
     let step = (len.checked_next_power_of_two().unwrap_or(len) / 16).max(LINE);
     len.checked_next_multiple_of(step).unwrap_or(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Around the size from which on memory is mapped, and that of a huge page.
+    #[test]
+    fn what_comes_back_is_used_again() {
+        let pool = Arc::default();
+        for kilobytes in [4, 900, 984, 1000, 1024, 1030, 1990, 2040, 2048, 2060, 5000] {
+            let buffer = || Buffer::new("test", kilobytes * 256, &pool, None).unwrap();
+            let first = buffer().as_slice().as_ptr();
+            assert_eq!(buffer().as_slice().as_ptr(), first, "of {kilobytes} KB");
+            assert_eq!(pool.cached.lock().unwrap().len(), 1, "of {kilobytes} KB");
+            pool.cached.lock().unwrap().clear();
+        }
+    }
 }

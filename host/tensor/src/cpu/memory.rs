@@ -44,6 +44,17 @@ impl Words {
         Some(Self::Mapped(Part { map, start: 0, len }))
     }
 
+    /// How many there are of `len` that were asked for.
+    pub fn len_of(len: usize) -> usize {
+        let bytes = len.saturating_mul(ELEMENT);
+        match bytes < LARGE {
+            true => len,
+            false => bytes
+                .div_ceil(HUGE_PAGE)
+                .saturating_mul(HUGE_PAGE / ELEMENT),
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {
