@@ -129,7 +129,7 @@ fn linear(ctx: &Context) {
 fn attention(ctx: &Context) {
     for (heads, dim) in [(12, 32), (16, 64)] {
         for length in [16, 58, 128, 512, 2048] {
-            let sequences = 2048 / length;
+            let sequences = 512usize.div_ceil(length);
             let rows = sequences * length;
             let qkv = tensor(ctx, &[rows, 3 * heads * dim]);
             let part = |i| ops::slice(ctx, &qkv, 1, i * heads * dim, heads * dim).unwrap();

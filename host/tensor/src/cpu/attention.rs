@@ -146,6 +146,11 @@ impl ScratchLayout {
     }
 }
 
+/// Steps of a panel of so many values.
+fn value_steps<P: Product>(values: usize) -> usize {
+    values.div_ceil(P::DEPTH).next_multiple_of(P::RUN)
+}
+
 /// A stride for scores of `keys` keys and those that fill up their panels.
 fn score_stride(columns: usize, keys: usize) -> usize {
     (keys + columns).next_multiple_of(256) + 16
@@ -377,10 +382,11 @@ impl Item<'_> {
             let out = self.out.get().add(row * op.q.width + head * op.head_dim);
             Block {
                 rows: queries.len(),
-                steps: (seen.end - first).div_ceil(P::DEPTH),
+                // What fills up the last run are zeros, of both operands.
+                steps: value_steps::<P>(seen.end - first),
                 b: values.add((first - all.start) / P::DEPTH * columns),
                 step_words: columns,
-                panel_words: all.len().div_ceil(P::DEPTH) * columns,
+                panel_words: value_steps::<P>(all.len()) * columns,
                 c: out,
                 ldc: op.q.width,
                 columns: op.head_dim,

@@ -4,9 +4,8 @@
 use std::ops::Range;
 
 use super::attention::Attention;
-use super::simd::{MAX_TILE_COLUMNS, Simd, bf16_pairs};
+use super::simd::{MAX_LANES, MAX_TILE_COLUMNS, Simd, bf16_pairs};
 use super::tile::Product;
-use crate::ops::MAX_HEAD_DIM;
 use crate::sequence::Span;
 
 /// Panels `[steps][columns]` of keys, whose steps are of `P::DEPTH` of their elements; the last
@@ -26,38 +25,44 @@ pub(super) unsafe fn pack_keys<S: Simd, P: Product>(
     let columns = 2 * S::LANES;
     let head_dim = op.head_dim;
     let steps = head_dim.div_ceil(P::DEPTH);
-    let mut pairs = [0.0f32; MAX_HEAD_DIM / 2];
-    for (index, key) in keys.clone().enumerate() {
-        let row = &op.k.row(span.start + key)[kv_head * head_dim..][..head_dim];
-        let words = if P::DEPTH == 1 {
-            row
-        } else {
-            // SAFETY: `attention` checked that heads are at most `MAX_HEAD_DIM` wide.
-            unsafe { bf16_pairs::<S>(row, pairs.as_mut_ptr()) };
-            &pairs[..steps]
-        };
-        // SAFETY: element `index` of a panel's steps; there are as many panels as keys ask.
-        let to = unsafe { to.add(index / columns * columns * steps + index % columns) };
-        for (step, &word) in words.iter().enumerate() {
-            // SAFETY: as above.
-            unsafe { to.add(step * columns).write(word) };
-        }
-    }
-    let filled = keys.len() % columns;
-    if filled != 0 {
-        // SAFETY: what is left of the last panel's steps.
-        unsafe {
-            let to = to.add(keys.len() / columns * columns * steps);
-            for step in 0..steps {
-                to.add(step * columns + filled)
-                    .write_bytes(0, columns - filled);
+    // As many steps of as many keys as a vector has lanes.
+    let mut square = [0.0f32; MAX_LANES * MAX_LANES];
+    for block in (0..keys.len().next_multiple_of(columns)).step_by(S::LANES) {
+        for first in (0..steps).step_by(S::LANES) {
+            let from = P::DEPTH * first;
+            let elements = (head_dim - from).min(P::DEPTH * S::LANES);
+            for (lane, words) in square.chunks_exact_mut(S::LANES).take(S::LANES).enumerate() {
+                let key = keys.start + block + lane;
+                if key >= keys.end {
+                    words.fill(0.0);
+                    continue;
+                }
+                let row = &op.k.row(span.start + key)[kv_head * head_dim + from..][..elements];
+                if elements < P::DEPTH * S::LANES {
+                    words.fill(0.0);
+                }
+                // SAFETY: the caller's promise; the words have room for a vector of steps.
+                unsafe {
+                    if P::DEPTH == 1 {
+                        words[..elements].copy_from_slice(row);
+                    } else {
+                        bf16_pairs::<S>(row, words.as_mut_ptr());
+                    }
+                }
+            }
+            // SAFETY: the caller's promise; the square's steps of its keys in their panel.
+            unsafe {
+                let panel = to.add(block / columns * columns * steps);
+                let to = panel.add(first * columns + block % columns);
+                let rows = S::LANES.min(steps - first);
+                S::transpose(square.as_ptr(), to, columns, rows);
             }
         }
     }
 }
 
-/// Panels `[steps][columns]` of the values' elements, whose steps are of `P::DEPTH` values; the
-/// last panel is filled up with zeros.
+/// Panels `[steps][columns]` of the values' elements, whose steps are of `P::DEPTH` values and
+/// are filled up with zeros to whole runs; so is the last panel.
 ///
 /// # Safety
 /// The processor has the instructions of `S`; `to` has room for as many panels as
@@ -105,6 +110,13 @@ pub(super) unsafe fn pack_values<S: Simd, P: Product>(
                 }
                 to = to.add(columns);
             }
+        }
+        let steps = keys.len().div_ceil(P::DEPTH);
+        let missing = (steps.next_multiple_of(P::RUN) - steps) * columns;
+        // SAFETY: what is left of the panel's last run.
+        unsafe {
+            to.write_bytes(0, missing);
+            to = to.add(missing);
         }
     }
 }

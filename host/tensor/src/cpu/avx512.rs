@@ -109,6 +109,60 @@ macro_rules! implement {
                 }
             }
             #[inline(always)]
+            unsafe fn transpose(from: *const f32, to: *mut f32, stride: usize, columns: usize) {
+                // Pairs of rows, then fours; then the quarters of vectors change places.
+                let mut rows = [unsafe { _mm512_setzero_ps() }; 16];
+                for (index, row) in rows.iter_mut().enumerate() {
+                    *row = unsafe { _mm512_loadu_ps(from.add(index * 16)) };
+                }
+                let mut twos = rows;
+                for index in (0..16).step_by(2) {
+                    let (a, b) = (rows[index], rows[index + 1]);
+                    twos[index] = unsafe { _mm512_unpacklo_ps(a, b) };
+                    twos[index + 1] = unsafe { _mm512_unpackhi_ps(a, b) };
+                }
+                // fours[4 g + c]: of rows 4 g to 4 g + 3, columns c, c + 4, c + 8 and c + 12.
+                let mut fours = rows;
+                for group in (0..16).step_by(4) {
+                    for half in 0..2 {
+                        let pair = [twos[group + half], twos[group + half + 2]];
+                        let [a, b] = pair.map(|v| unsafe { _mm512_castps_pd(v) });
+                        let (low, high) =
+                            unsafe { (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b)) };
+                        fours[group + 2 * half] = unsafe { _mm512_castpd_ps(low) };
+                        fours[group + 2 * half + 1] = unsafe { _mm512_castpd_ps(high) };
+                    }
+                }
+                for column in 0..4 {
+                    let (a, b) = (fours[column], fours[column + 4]);
+                    let (c, d) = (fours[column + 8], fours[column + 12]);
+                    // Quarters 0 and 2, and 1 and 3, of the upper and the lower rows.
+                    let (even, odd) = unsafe {
+                        (
+                            [
+                                _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
+                                _mm512_shuffle_f32x4::<0b10_00_10_00>(c, d),
+                            ],
+                            [
+                                _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
+                                _mm512_shuffle_f32x4::<0b11_01_11_01>(c, d),
+                            ],
+                        )
+                    };
+                    rows[column] =
+                        unsafe { _mm512_shuffle_f32x4::<0b10_00_10_00>(even[0], even[1]) };
+                    rows[column + 4] =
+                        unsafe { _mm512_shuffle_f32x4::<0b10_00_10_00>(odd[0], odd[1]) };
+                    rows[column + 8] =
+                        unsafe { _mm512_shuffle_f32x4::<0b11_01_11_01>(even[0], even[1]) };
+                    rows[column + 12] =
+                        unsafe { _mm512_shuffle_f32x4::<0b11_01_11_01>(odd[0], odd[1]) };
+                }
+                for (index, row) in rows.iter().take(columns).enumerate() {
+                    unsafe { _mm512_storeu_ps(to.add(index * stride), *row) };
+                }
+            }
+            #[inline(always)]
             unsafe fn sum(v: __m512) -> f32 {
                 unsafe {
                     let halves = (_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));

@@ -9,12 +9,15 @@ pub(super) const MAX_TILE_ROWS: usize = 32;
 /// The most columns of a register tile, of all levels.
 pub(super) const MAX_TILE_COLUMNS: usize = 32;
 
+/// The most lanes of a vector, of all levels.
+pub(super) const MAX_LANES: usize = MAX_TILE_COLUMNS / 2;
+
 /// Vectors of `f32` of one instruction level.
 ///
 /// # Safety
 /// All functions ask that the processor has the level's instructions. `load` and `store`
 /// ask for [`Simd::LANES`] elements at the pointer, at any alignment. Nothing else is asked
-/// for.
+/// for, unless a function says so.
 #[allow(clippy::missing_safety_doc)]
 pub(super) trait Simd: Copy + 'static {
     /// One vector.
@@ -100,6 +103,23 @@ pub(super) trait Simd: Copy + 'static {
         unsafe { bf16_words::<Self>(low, high, |lane| [lane, lane + Self::LANES]) }
     }
 
+    /// Of a square, [`Simd::LANES`] rows of as many elements without gaps, the first `columns`
+    /// columns as rows, `stride` apart.
+    ///
+    /// Asks for the square at `from` and for `columns` rows, at most [`Simd::LANES`], at `to`.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, to: *mut f32, stride: usize, columns: usize) {
+        for row in 0..Self::LANES {
+            for column in 0..columns {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let element = from.add(row * Self::LANES + column).read();
+                    to.add(column * stride + row).write(element);
+                }
+            }
+        }
+    }
+
     /// The sum of the lanes: the halves' lanes are added, then those of the half, and so on.
     unsafe fn sum(v: Self::V) -> f32;
     /// The greatest lane.
@@ -181,6 +201,47 @@ mod tests {
                 S::store(words[1].as_mut_ptr(), S::bf16_across(first, second));
             }
             (S::LANES, words)
+        }
+    }
+
+    /// The first of a square's columns as rows, each of which is followed by a gap.
+    struct Transposed(usize);
+
+    /// Elements from one of these rows to the next.
+    const STRIDE: usize = MAX_LANES + 3;
+
+    impl Kernel for Transposed {
+        /// A vector's lanes, and what was written over -1.
+        type Output = (usize, Vec<f32>);
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> Self::Output {
+            let square: Vec<f32> = (0..S::LANES * S::LANES).map(|index| index as f32).collect();
+            let mut rows = vec![-1.0; MAX_LANES * STRIDE];
+            let columns = self.0.min(S::LANES);
+            // SAFETY: the level is available; the square is there, and so are all rows.
+            unsafe { S::transpose(square.as_ptr(), rows.as_mut_ptr(), STRIDE, columns) };
+            (S::LANES, rows)
+        }
+    }
+
+    #[test]
+    fn transposes_the_columns_asked_for() {
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            for columns in [1, 5, MAX_LANES] {
+                // SAFETY: it is available.
+                let (lanes, rows) = unsafe { level.run(Transposed(columns)) };
+                for (index, &element) in rows.iter().enumerate() {
+                    let (column, row) = (index / STRIDE, index % STRIDE);
+                    let is_written = column < columns.min(lanes) && row < lanes;
+                    let wanted = if is_written {
+                        (row * lanes + column) as f32
+                    } else {
+                        -1.0
+                    };
+                    assert_eq!(element, wanted, "{} {column} {row}", level.name());
+                }
+            }
         }
     }
 

@@ -7,6 +7,8 @@ use super::simd::{MAX_TILE_COLUMNS, MAX_TILE_ROWS, Simd};
 pub(super) trait Product {
     /// Elements along k in a word of A: those that one step sums.
     const DEPTH: usize;
+    /// Steps that are summed together: other numbers of them are slower.
+    const RUN: usize;
     /// What a thread keeps from one tile to the next.
     type Unit: Default;
     /// Words of one step of a panel.
@@ -67,6 +69,7 @@ pub(super) trait VectorProduct {
 
 impl<P: VectorProduct> Product for P {
     const DEPTH: usize = <P as VectorProduct>::DEPTH;
+    const RUN: usize = 1;
     type Unit = ();
 
     #[inline(always)]
@@ -155,6 +158,7 @@ impl VectorProduct for DotBf16Product {
 
 impl Product for AmxBf16Product {
     const DEPTH: usize = 2;
+    const RUN: usize = 16;
     #[cfg(target_arch = "x86_64")]
     type Unit = super::amx::Unit;
     #[cfg(not(target_arch = "x86_64"))]
