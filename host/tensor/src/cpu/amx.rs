@@ -105,6 +105,24 @@ impl Drop for Unit {
     }
 }
 
+/// Brings the next lines of what is read afterwards closer: a quarter of those that a run owes, so
+/// that they do not hold up the loads of tiles.
+macro_rules! bring_closer {
+    () => {
+        concat!(
+            "mov {t}, {lines}\n",
+            "jmp 6f\n",
+            "5:\n",
+            "prefetcht1 [{from}]\n",
+            "add {from}, 64\n",
+            "dec {t}\n",
+            "6:\n",
+            "test {t}, {t}\n",
+            "jnz 5b",
+        )
+    };
+}
+
 impl Unit {
     /// Sets the shapes of the tiles, where they are others.
     ///
@@ -168,7 +186,9 @@ impl Unit {
         // A lone row is both the upper and the lower one: it is computed and written twice.
         let upper = rows.div_ceil(2);
         let below = upper.min(rows - 1);
-        let (from, lines) = ahead.map_or((b, 0), |ahead| (ahead.from, ahead.words * depth / 16));
+        let (from, lines) = ahead.map_or((b, 0), |ahead| {
+            (ahead.from, ahead.words * depth / (4 * SIDE))
+        });
         // SAFETY: the caller's promise: tiles 0 to 3 are rows of C, 4 and 5 of A from `a` on, 64 bytes
         // further with every run, 6 and 7 of the panel. What is only brought closer may be anywhere.
         unsafe {
@@ -192,20 +212,15 @@ impl Unit {
                 "tileloadd tmm6, [{b} + {sum}]",
                 "tileloadd tmm4, [{a0} + {lda}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
+                bring_closer!(),
                 "tileloadd tmm7, [{b} + {sum} + 64]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
+                bring_closer!(),
                 "tileloadd tmm5, [{a1} + {lda}]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
+                bring_closer!(),
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "mov {t}, {lines}",
-                "jmp 6f",
-                "5:",
-                "prefetcht1 [{from}]",
-                "add {from}, 64",
-                "dec {t}",
-                "6:",
-                "test {t}, {t}",
-                "jnz 5b",
+                bring_closer!(),
                 "add {a0}, 64",
                 "add {a1}, 64",
                 "add {b}, 2048",
