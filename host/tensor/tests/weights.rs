@@ -100,44 +100,56 @@ fn linear_and_embedding_with_every_stored_and_served_dtype() {
     }
 }
 
-/// Sums that are exact in every order, so that no block of a product may be another's.
+/// `m` rows of `k` elements, `stride` apart, times a weight of `n`: sums that are exact in every
+/// order, so that no part of a product may be another's.
+fn check_exact(ctx: &Context, random: &mut Random, [m, n, k, stride]: [usize; 4]) {
+    let mut eighths = |count: usize, most: usize| -> Vec<f32> {
+        let eighth = |_| random.integer(0, most) as f32 / 8.0 - most as f32 / 16.0;
+        (0..count).map(eighth).collect()
+    };
+    let (xs, ws) = (eighths(m * stride, 16), eighths(n * k, 4));
+    let x = Tensor::from_f32(ctx, &[m, stride], &xs).unwrap();
+    let x = ops::slice(ctx, &x, 1, 0, k).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = file(&[("w", "F32", &[n, k], f32_bytes(&ws))]);
+    fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+    let mut wanted = Vec::with_capacity(m * n);
+    for x in xs.chunks(stride) {
+        for w in ws.chunks(k) {
+            wanted.push(x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>());
+        }
+    }
+    for served in [DType::F32, DType::BF16] {
+        let weights = Weights::open(&ctx.device, dir.path(), served).unwrap();
+        let weight = weights.get("w", &[n, k]).unwrap();
+        let y = ops::linear(ctx, &x, &weight, None, Activation::Identity, None).unwrap();
+        let what = format!("{:?} {m}x{n}x{k} {served}", ctx.device);
+        assert!(y.to_f32().unwrap() == wanted, "{what}");
+    }
+}
+
 #[test]
 fn large_products_are_exact_in_all_blocks() {
     for ctx in contexts() {
         let mut random = Random(23);
         // Rows of several blocks; k of one, two and more slices; rows 1024 apart, which are
         // copied in f32 too.
-        let cases = [
-            (300, 200, 101, 101),
-            (305, 90, 700, 1024),
-            (310, 130, 1024, 1024),
-            (299, 100, 1501, 1501),
-            (150, 70, 2001, 2001),
-        ];
-        for (m, n, k, stride) in cases {
-            let mut eighths = |count: usize, most: usize| -> Vec<f32> {
-                let eighth = |_| random.integer(0, most) as f32 / 8.0 - most as f32 / 16.0;
-                (0..count).map(eighth).collect()
-            };
-            let (xs, ws) = (eighths(m * stride, 16), eighths(n * k, 4));
-            let x = Tensor::from_f32(&ctx, &[m, stride], &xs).unwrap();
-            let x = ops::slice(&ctx, &x, 1, 0, k).unwrap();
-            let dir = tempfile::tempdir().unwrap();
-            let bytes = file(&[("w", "F32", &[n, k], f32_bytes(&ws))]);
-            fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
-            let mut wanted = Vec::with_capacity(m * n);
-            for x in xs.chunks(stride) {
-                for w in ws.chunks(k) {
-                    wanted.push(x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>());
-                }
-            }
-            for served in [DType::F32, DType::BF16] {
-                let weights = Weights::open(&ctx.device, dir.path(), served).unwrap();
-                let weight = weights.get("w", &[n, k]).unwrap();
-                let y = ops::linear(&ctx, &x, &weight, None, Activation::Identity, None).unwrap();
-                let what = format!("{:?} {m}x{n}x{k} {served}", ctx.device);
-                assert!(y.to_f32().unwrap() == wanted, "{what}");
-            }
+        check_exact(&ctx, &mut random, [300, 200, 101, 101]);
+        check_exact(&ctx, &mut random, [305, 90, 700, 1024]);
+        check_exact(&ctx, &mut random, [310, 130, 1024, 1024]);
+        check_exact(&ctx, &mut random, [299, 100, 1501, 1501]);
+        check_exact(&ctx, &mut random, [150, 70, 2001, 2001]);
+    }
+}
+
+/// Of every height of a tile, and with every rest of k that a matrix unit has.
+#[test]
+fn small_products_are_exact_in_all_shapes() {
+    for ctx in contexts() {
+        let mut random = Random(24);
+        for m in 1..=66 {
+            let k = 1 + (m * 7 + 3) % 97;
+            check_exact(&ctx, &mut random, [m, 1 + m * 5 % 71, k, k]);
         }
     }
 }

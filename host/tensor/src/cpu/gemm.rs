@@ -8,10 +8,6 @@ use super::tile::{Finish, PanelProduct, Product, Sum};
 /// Steps of k that a panel slice has: 24 KB of f32 in 16 columns.
 pub(super) const BLOCK_STEPS: usize = 384;
 
-/// Rows of A that are multiplied with a panel slice before the next: with [`BLOCK_STEPS`]
-/// they take less than half of a 512 KB cache.
-pub(super) const BLOCK_ROWS: usize = 288;
-
 /// Where the words of A come from.
 pub(super) trait Operand {
     /// A pointer to `steps` words from `first` on of the first row, and the words from one

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::gemm::{BLOCK_ROWS, BLOCK_STEPS, Block, InPlace, Operand, SharedMut};
+use super::gemm::{BLOCK_STEPS, Block, InPlace, Operand, SharedMut};
 use super::level::Kernel;
 use super::math::activate;
 use super::pack::{Format, Panels};
@@ -35,7 +35,7 @@ impl Linear<'_> {
         let row_parts = self
             .x
             .rows
-            .div_ceil(BLOCK_ROWS)
+            .div_ceil(self.block_rows())
             .next_multiple_of(of_threads);
         let wanted = if threads == 1 {
             1
@@ -52,6 +52,16 @@ impl Linear<'_> {
             panels_of_part,
             row_parts,
             column_parts: panels.div_ceil(panels_of_part),
+        }
+    }
+
+    /// Rows of A that are multiplied with a slice of a panel before the next. With
+    /// [`BLOCK_STEPS`] they take less than half of a 512 KB cache; where there is a matrix unit,
+    /// of one of 1 MB and more, and the unit waits for panels longer than for rows.
+    fn block_rows(&self) -> usize {
+        match self.weight.format {
+            Format::AmxBf16 => 288,
+            _ => 144,
         }
     }
 
@@ -113,7 +123,7 @@ const CONFLICTING_STRIDE: usize = 1024;
 /// The stride of copied rows: an odd number of cache lines, which spreads over all sets.
 const COPY_STRIDE: usize = BLOCK_STEPS + 16;
 
-/// The most slices of A that are kept: with [`BLOCK_ROWS`] they are half of a cache of 1 MB.
+/// The most slices of A that are kept: of a block of rows they are half of a cache of 1 MB.
 const MOST_KEPT: usize = 2;
 
 /// Blocks of rows, and runs of panels.
