@@ -1,12 +1,9 @@
-//! A block of a matrix product: rows of A times some panels, in the order that keeps the
-//! panel in the first and A in the second cache level.
+//! A block of a matrix product: rows of A times some panels, in the order that keeps a slice of
+//! a panel in the first and A in the second cache level.
 #![allow(unsafe_code)]
 
 use super::simd::Simd;
 use super::tile::{Finish, PanelProduct, Product, Sum};
-
-/// Steps of k that a panel slice has: 24 KB of f32 in 16 columns.
-pub(super) const BLOCK_STEPS: usize = 384;
 
 /// Where the words of A come from.
 pub(super) trait Operand {
@@ -15,7 +12,7 @@ pub(super) trait Operand {
     ///
     /// # Safety
     /// The processor has the instructions of `S`; the words are in the operand.
-    unsafe fn slice<S: Simd>(&self, first: usize, steps: usize) -> (*const f32, usize);
+    unsafe fn slice<S: Simd, P: Product>(&self, first: usize, steps: usize) -> (*const f32, usize);
 }
 
 /// A is read where it is.
@@ -26,7 +23,7 @@ pub(super) struct InPlace {
 
 impl Operand for InPlace {
     #[inline(always)]
-    unsafe fn slice<S: Simd>(&self, first: usize, _: usize) -> (*const f32, usize) {
+    unsafe fn slice<S: Simd, P: Product>(&self, first: usize, _: usize) -> (*const f32, usize) {
         // SAFETY: the caller's promise.
         (unsafe { self.a.add(first) }, self.lda)
     }
@@ -72,13 +69,13 @@ impl Block {
     ) {
         let width = 2 * S::LANES;
         let panels = self.columns.div_ceil(width);
-        for first in (0..self.steps).step_by(BLOCK_STEPS) {
-            let steps = BLOCK_STEPS.min(self.steps - first);
+        for first in (0..self.steps).step_by(P::SLICE_STEPS) {
+            let steps = P::SLICE_STEPS.min(self.steps - first);
             let last = first + steps == self.steps;
             // SAFETY: slices are runs of steps, panels runs of columns, of memory that the
             // caller promises. What is only brought closer may be anywhere.
             unsafe {
-                let (a, lda) = a.slice::<S>(first, steps);
+                let (a, lda) = a.slice::<S, P>(first, steps);
                 for panel in 0..panels {
                     let slice = self.b.add(first * self.step_words);
                     let b = slice.add(panel * self.panel_words);

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::gemm::{BLOCK_STEPS, Block, InPlace, Operand, SharedMut};
+use super::gemm::{Block, InPlace, Operand, SharedMut};
 use super::level::Kernel;
 use super::math::activate;
 use super::pack::{Format, Panels};
@@ -42,7 +42,13 @@ impl Linear<'_> {
         } else {
             let cost = self.x.rows.saturating_mul(self.weight.n * self.weight.k);
             let fewest = PARTS_PER_THREAD * threads;
-            (cost / PART_COST).clamp(fewest, MOST_PARTS_PER_THREAD * threads)
+            // What is not kept every part copies again, on a matrix unit for as long as it
+            // multiplies.
+            let most = match self.weight.format == Format::AmxBf16 && !self.keeps() {
+                true => fewest,
+                false => MOST_PARTS_PER_THREAD * threads,
+            };
+            (cost / PART_COST).clamp(fewest, most)
         };
         let column_parts = wanted.div_ceil(row_parts).clamp(1, panels);
         let panels_of_part = panels.div_ceil(column_parts);
@@ -56,7 +62,7 @@ impl Linear<'_> {
     }
 
     /// Rows of A that are multiplied with a slice of a panel before the next. With
-    /// [`BLOCK_STEPS`] they take less than half of a 512 KB cache; where there is a matrix unit,
+    /// a slice's steps they take less than half of a 512 KB cache; where there is a matrix unit,
     /// of one of 1 MB and more, and the unit waits for panels longer than for rows.
     fn block_rows(&self) -> usize {
         match self.weight.format {
@@ -74,7 +80,7 @@ impl Linear<'_> {
     /// Slices of A.
     fn slices(&self) -> usize {
         let steps = self.weight.format.steps(self.weight.k);
-        steps.div_ceil(BLOCK_STEPS)
+        steps.div_ceil(self.weight.format.slice_steps())
     }
 
     /// Whether a thread's scratch holds all slices of its rows, so that they are copied once for
@@ -91,7 +97,9 @@ impl Linear<'_> {
     /// Words of scratch that one thread needs.
     fn thread_words(&self, threads: usize) -> usize {
         if self.copies() {
-            self.slots() * self.split(threads).rows_of_part * COPY_STRIDE
+            self.slots()
+                * self.split(threads).rows_of_part
+                * copy_stride(self.weight.format.slice_steps())
         } else {
             0
         }
@@ -120,8 +128,11 @@ const PART_COST: usize = 5_000_000;
 /// Rows this many elements apart, or a multiple, share few sets of the first-level cache.
 const CONFLICTING_STRIDE: usize = 1024;
 
-/// The stride of copied rows: an odd number of cache lines, which spreads over all sets.
-const COPY_STRIDE: usize = BLOCK_STEPS + 16;
+/// The stride of copied rows of a slice: an odd number of cache lines, which spreads over all
+/// sets.
+const fn copy_stride(slice_steps: usize) -> usize {
+    slice_steps + 16
+}
 
 /// The most slices of A that are kept: of a block of rows they are half of a cache of 1 MB.
 const MOST_KEPT: usize = 2;
@@ -287,18 +298,19 @@ struct Copied<'a> {
 
 impl Operand for Copied<'_> {
     #[inline(always)]
-    unsafe fn slice<S: Simd>(&self, first: usize, steps: usize) -> (*const f32, usize) {
-        let slot = first / BLOCK_STEPS % self.slots;
+    unsafe fn slice<S: Simd, P: Product>(&self, first: usize, steps: usize) -> (*const f32, usize) {
+        let stride = copy_stride(P::SLICE_STEPS);
+        let slot = first / P::SLICE_STEPS % self.slots;
         // SAFETY: the scratch has so many slots, of these rows each.
-        let to = unsafe { self.to.get().add(slot * self.rows.len() * COPY_STRIDE) };
+        let to = unsafe { self.to.get().add(slot * self.rows.len() * stride) };
         if self.is_kept {
-            return (to, COPY_STRIDE);
+            return (to, stride);
         }
         for (index, row) in self.rows.clone().enumerate() {
             let from = self.x.row(row);
             // SAFETY: a slot has a row of at least `steps` words for each row.
             unsafe {
-                let to = to.add(index * COPY_STRIDE);
+                let to = to.add(index * stride);
                 if self.pairs {
                     let from = &from[2 * first..];
                     bf16_pairs::<S>(&from[..from.len().min(2 * steps)], to);
@@ -308,7 +320,7 @@ impl Operand for Copied<'_> {
                 }
             }
         }
-        (to, COPY_STRIDE)
+        (to, stride)
     }
 }
 

@@ -45,6 +45,16 @@ impl Format {
         }
     }
 
+    /// Steps of a slice of k.
+    pub fn slice_steps(self) -> usize {
+        match self {
+            Format::F32 => F32Product::SLICE_STEPS,
+            Format::WideBf16 => WideBf16Product::SLICE_STEPS,
+            Format::DotBf16 => DotBf16Product::SLICE_STEPS,
+            Format::AmxBf16 => AmxBf16Product::SLICE_STEPS,
+        }
+    }
+
     /// Words of A in a row, which are also the steps of a sum over `k`.
     pub fn steps(self, k: usize) -> usize {
         k.div_ceil(self.depth())

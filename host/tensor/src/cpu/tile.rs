@@ -7,6 +7,9 @@ use super::simd::{MAX_TILE_COLUMNS, MAX_TILE_ROWS, Simd};
 pub(super) trait Product {
     /// Elements along k in a word of A: those that one step sums.
     const DEPTH: usize;
+    /// Steps of k of a slice of a panel, which all rows of a block are multiplied with before the
+    /// next.
+    const SLICE_STEPS: usize;
     /// Steps that are summed together: other numbers of them are slower.
     const RUN: usize;
     /// What a thread keeps from one tile to the next.
@@ -69,6 +72,8 @@ pub(super) trait VectorProduct {
 
 impl<P: VectorProduct> Product for P {
     const DEPTH: usize = <P as VectorProduct>::DEPTH;
+    // 24 KB of f32 in 16 columns.
+    const SLICE_STEPS: usize = 384;
     const RUN: usize = 1;
     type Unit = ();
 
@@ -158,6 +163,8 @@ impl VectorProduct for DotBf16Product {
 
 impl Product for AmxBf16Product {
     const DEPTH: usize = 2;
+    // The second cache level is near enough, and sums seldom go out and come back.
+    const SLICE_STEPS: usize = 1024;
     const RUN: usize = 16;
     #[cfg(target_arch = "x86_64")]
     type Unit = super::amx::Unit;
