@@ -251,6 +251,39 @@ fn attention_of_a_long_sequence_matches_reference() {
     }
 }
 
+/// However large its value is: a weight that is only nearly zero would be seen.
+#[test]
+fn keys_out_of_sight_count_nothing() {
+    let (length, dim, window, hidden) = (140, 16, 9, 40);
+    for ctx in contexts().into_iter().chain(bf16_contexts()) {
+        let mut random = Random(31);
+        let q = random.tensor(&ctx, &[length, dim]).0;
+        let k = random.tensor(&ctx, &[length, dim]).0;
+        let mut values = random.values(length * dim);
+        let layout = SequenceLayout::packed(&[0, length as u32], &[0]).unwrap();
+        let options = AttentionOptions {
+            heads: 1,
+            kv_heads: 1,
+            scale: 0.5,
+            causal: false,
+            window: Some(window),
+        };
+        let mut attended = |value: f32| {
+            values[hidden * dim..][..dim].fill(value);
+            let v = Tensor::from_f32(&ctx, &[length, dim], &values).unwrap();
+            let input = AttentionInput::Separate(&q, &k, &v);
+            let y = ops::attention(&ctx, input, &layout, None, &options).unwrap();
+            y.to_f32().unwrap()
+        };
+        let (zero, large) = (attended(0.0), attended(1e37));
+        for query in (0..length).filter(|query| query.abs_diff(hidden) > window) {
+            let of_query = query * dim..(query + 1) * dim;
+            let what = format!("{:?} {} query {query}", ctx.device, ctx.dtype);
+            assert!(zero[of_query.clone()] == large[of_query], "{what}");
+        }
+    }
+}
+
 /// Half a unit in the last place of each exponential, of values below 1.
 const BF16_EXPONENTIALS: f64 = 1.0 / 512.0;
 
