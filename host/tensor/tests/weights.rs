@@ -132,13 +132,15 @@ fn check_exact(ctx: &Context, random: &mut Random, [m, n, k, stride]: [usize; 4]
 fn large_products_are_exact_in_all_blocks() {
     for ctx in contexts() {
         let mut random = Random(23);
-        // Rows of several blocks; k of one, two and more slices; rows 1024 apart, which are
-        // copied in f32 too.
+        // Rows of several blocks; k of one, two and more slices, those of a matrix unit too; rows
+        // 1024 apart, which are copied in f32 too.
         check_exact(&ctx, &mut random, [300, 200, 101, 101]);
         check_exact(&ctx, &mut random, [305, 90, 700, 1024]);
         check_exact(&ctx, &mut random, [310, 130, 1024, 1024]);
         check_exact(&ctx, &mut random, [299, 100, 1501, 1501]);
         check_exact(&ctx, &mut random, [150, 70, 2001, 2001]);
+        check_exact(&ctx, &mut random, [330, 70, 2081, 2081]);
+        check_exact(&ctx, &mut random, [150, 70, 4129, 4129]);
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::tile::{Sum, Tile};
@@ -11,8 +12,9 @@ use super::tile::{Sum, Tile};
 /// Rows of a tile of the unit, and words of one of its rows.
 const SIDE: usize = 16;
 
-/// Whether the processor has the unit and the system lets this process use it, which is asked
-/// for once: the state of the unit makes threads' saved registers larger.
+/// Whether the processor, which has AVX-512, has the unit too, and the system lets this process use
+/// it. The system wants to be asked, because it has more of each thread to save; its answer holds
+/// for all threads.
 pub(super) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
@@ -90,10 +92,14 @@ struct Config {
 
 /// The unit as one thread has set it: to do so takes as long as several products. It is given
 /// back when this is dropped, so that the system need not save its state.
+///
+/// A thread uses one at a time: what another sets it would not know.
 #[derive(Default)]
 pub(super) struct Unit {
     /// None at first.
     shapes: Shapes,
+    /// It stays on its thread.
+    _thread: PhantomData<*mut ()>,
 }
 
 impl Drop for Unit {
@@ -144,7 +150,7 @@ impl Unit {
     /// steps.
     ///
     /// # Safety
-    /// [`is_available`], and what the trait asks for.
+    /// [`is_available`], and what the trait asks for; no other unit is in use on this thread.
     #[inline(always)]
     pub unsafe fn tile(&mut self, tile: Tile) {
         let runs = tile.steps / SIDE;
@@ -186,9 +192,7 @@ impl Unit {
         // A lone row is both the upper and the lower one: it is computed and written twice.
         let upper = rows.div_ceil(2);
         let below = upper.min(rows - 1);
-        let (from, lines) = ahead.map_or((b, 0), |ahead| {
-            (ahead.from, ahead.words * depth / (4 * SIDE))
-        });
+        let (from, lines) = ahead.map_or((b, 0), |ahead| (ahead.from, ahead.words / 4));
         // SAFETY: the caller's promise: tiles 0 to 3 are rows of C, 4 and 5 of A from `a` on, 64 bytes
         // further with every run, 6 and 7 of the panel. What is only brought closer may be anywhere.
         unsafe {
@@ -207,6 +211,7 @@ impl Unit {
                 "tileloadd tmm2, [{c1} + {ldc}]",
                 "tileloadd tmm3, [{c1} + {ldc} + 64]",
                 "3:",
+                // From here on this is the stride of a panel.
                 "mov {sum:e}, 128",
                 "4:",
                 "tileloadd tmm6, [{b} + {sum}]",

@@ -11,6 +11,7 @@ use super::distance_bias::DistanceBias;
 use super::gemm::{Block, InPlace, SharedMut};
 use super::level::Kernel;
 use super::math::exp2_of_negative;
+use super::memory::LINE;
 use super::pack::Format;
 use super::simd::{Simd, bf16_pairs};
 use super::tile::{AmxBf16Product, DotBf16Product, F32Product, PanelProduct, Product, Raw, Sum};
@@ -99,7 +100,7 @@ impl Attention<'_> {
 
     /// How a thread's scratch is divided for a sequence of this length.
     fn layout(&self, columns: usize, length: usize) -> ScratchLayout {
-        ScratchLayout::new(columns, length, self.head_dim, self.format.depth())
+        ScratchLayout::new(columns, length, self.head_dim, self.format)
     }
 
     /// Multiply-adds, the mask left out of account.
@@ -127,12 +128,13 @@ impl ScratchLayout {
     /// values: panels of `columns` of their elements. Then a block of queries, where they are
     /// not read in place, and one of scores. Words hold `depth` elements, of which those of
     /// queries and keys are of one row, those of values of as many rows.
-    fn new(columns: usize, length: usize, head_dim: usize, depth: usize) -> Self {
+    fn new(columns: usize, length: usize, head_dim: usize, format: Format) -> Self {
+        let depth = format.depth();
         let keys = (length + columns).next_multiple_of(columns);
         let row = head_dim.div_ceil(depth);
         let values = keys * row;
-        let value_steps = length.div_ceil(depth).next_multiple_of(16);
-        let queries = values + head_dim.next_multiple_of(columns) * value_steps;
+        let steps = value_steps(length, depth, format.run()).next_multiple_of(LINE);
+        let queries = values + head_dim.next_multiple_of(columns) * steps;
         let block = Attention::block_queries(length);
         let copied = if depth == 1 { 0 } else { block * row };
         let scores = queries + copied.next_multiple_of(16);
@@ -146,9 +148,9 @@ impl ScratchLayout {
     }
 }
 
-/// Steps of a panel of so many values.
-fn value_steps<P: Product>(values: usize) -> usize {
-    values.div_ceil(P::DEPTH).next_multiple_of(P::RUN)
+/// Steps of a panel of so many values, whole runs.
+pub(super) fn value_steps(values: usize, depth: usize, run: usize) -> usize {
+    values.div_ceil(depth).next_multiple_of(run)
 }
 
 /// A stride for scores of `keys` keys and those that fill up their panels.
@@ -164,7 +166,7 @@ pub(crate) fn attention(device: &CpuDevice, op: Attention, scratch: &mut [f32], 
     let rows = op.q.rows;
     assert!(op.q.width == op.heads * op.head_dim && op.k.width == op.kv_heads * op.head_dim);
     assert!(op.v.width == op.k.width && op.k.rows == rows && op.v.rows == rows);
-    assert!(op.head_dim <= MAX_HEAD_DIM);
+    assert!(op.head_dim <= MAX_HEAD_DIM && op.format.is_for(level));
     assert!(op.heads.is_multiple_of(op.kv_heads) && out.len() == rows * op.q.width);
     assert!(op.spans.iter().all(|span| span.start + span.length <= rows));
     // The threads' parts come first: they are whole cache lines.
@@ -382,11 +384,11 @@ impl Item<'_> {
             let out = self.out.get().add(row * op.q.width + head * op.head_dim);
             Block {
                 rows: queries.len(),
-                // What fills up the last run are zeros, of both operands.
-                steps: value_steps::<P>(seen.end - first),
+                // Beyond the keys that are seen A's words are zeros, and values are there.
+                steps: value_steps(seen.end - first, P::DEPTH, P::RUN),
                 b: values.add((first - all.start) / P::DEPTH * columns),
                 step_words: columns,
-                panel_words: value_steps::<P>(all.len()) * columns,
+                panel_words: value_steps(all.len(), P::DEPTH, P::RUN) * columns,
                 c: out,
                 ldc: op.q.width,
                 columns: op.head_dim,

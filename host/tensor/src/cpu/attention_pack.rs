@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::attention::Attention;
+use super::attention::{Attention, value_steps};
 use super::simd::{MAX_LANES, MAX_TILE_COLUMNS, Simd, bf16_pairs};
 use super::tile::Product;
 use crate::sequence::Span;
@@ -38,9 +38,6 @@ pub(super) unsafe fn pack_keys<S: Simd, P: Product>(
                     continue;
                 }
                 let row = &op.k.row(span.start + key)[kv_head * head_dim + from..][..elements];
-                if elements < P::DEPTH * S::LANES {
-                    words.fill(0.0);
-                }
                 // SAFETY: the caller's promise; the words have room for a vector of steps.
                 unsafe {
                     if P::DEPTH == 1 {
@@ -112,7 +109,7 @@ pub(super) unsafe fn pack_values<S: Simd, P: Product>(
             }
         }
         let steps = keys.len().div_ceil(P::DEPTH);
-        let missing = (steps.next_multiple_of(P::RUN) - steps) * columns;
+        let missing = (value_steps(keys.len(), P::DEPTH, P::RUN) - steps) * columns;
         // SAFETY: what is left of the panel's last run.
         unsafe {
             to.write_bytes(0, missing);

@@ -1,5 +1,5 @@
 //! A block of a matrix product: rows of A times some panels, in the order that keeps a slice of
-//! a panel in the first and A in the second cache level.
+//! a panel near, in the first cache level where it fits there, and A in the second.
 #![allow(unsafe_code)]
 
 use super::simd::Simd;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::gemm::{Block, InPlace, Operand, SharedMut};
 use super::level::Kernel;
 use super::math::activate;
+use super::memory::LINE;
 use super::pack::{Format, Panels};
 use super::simd::{MAX_TILE_COLUMNS, Simd, bf16_pairs};
 use super::tile::{AmxBf16Product, DotBf16Product, F32Product, Finish, Product, WideBf16Product};
@@ -61,9 +62,9 @@ impl Linear<'_> {
         }
     }
 
-    /// Rows of A that are multiplied with a slice of a panel before the next. With
-    /// a slice's steps they take less than half of a 512 KB cache; where there is a matrix unit,
-    /// of one of 1 MB and more, and the unit waits for panels longer than for rows.
+    /// Rows of A that are multiplied with a slice of a panel before the next. Of a slice they
+    /// take less than half of a 512 KB cache. A matrix unit waits longer for panels than for
+    /// rows: there they are more, up to 1.2 MB of its processors' 2 MB.
     fn block_rows(&self) -> usize {
         match self.weight.format {
             Format::AmxBf16 => 288,
@@ -94,12 +95,18 @@ impl Linear<'_> {
         if self.keeps() { self.slices() } else { 1 }
     }
 
+    /// Words from a copied row of a slice to the next: an odd number of cache lines, which
+    /// spreads over all sets.
+    fn copy_stride(&self) -> usize {
+        let Panels { format, k, .. } = self.weight;
+        let steps = format.steps(k).min(format.slice_steps());
+        (steps.div_ceil(LINE) | 1) * LINE
+    }
+
     /// Words of scratch that one thread needs.
     fn thread_words(&self, threads: usize) -> usize {
         if self.copies() {
-            self.slots()
-                * self.split(threads).rows_of_part
-                * copy_stride(self.weight.format.slice_steps())
+            self.slots() * self.split(threads).rows_of_part * self.copy_stride()
         } else {
             0
         }
@@ -128,13 +135,7 @@ const PART_COST: usize = 5_000_000;
 /// Rows this many elements apart, or a multiple, share few sets of the first-level cache.
 const CONFLICTING_STRIDE: usize = 1024;
 
-/// The stride of copied rows of a slice: an odd number of cache lines, which spreads over all
-/// sets.
-const fn copy_stride(slice_steps: usize) -> usize {
-    slice_steps + 16
-}
-
-/// The most slices of A that are kept: of a block of rows they are half of a cache of 1 MB.
+/// The most slices of A that are kept. With more the copies would fill the second-level cache.
 const MOST_KEPT: usize = 2;
 
 /// Blocks of rows, and runs of panels.
@@ -152,6 +153,7 @@ pub(crate) fn linear(device: &CpuDevice, op: &Linear, scratch: &mut [f32], out: 
     let Panels { n, k, columns, .. } = op.weight;
     let rows = op.x.rows;
     assert!(op.x.width == k && out.len() == rows * n && columns == device.level().panel_columns());
+    assert!(op.weight.format.is_for(device.level()));
     assert!(op.weight.words.len() == n.div_ceil(columns) * op.weight.panel_words());
     assert!(op.bias.is_none_or(|bias| bias.len() == n));
     assert!(
@@ -216,7 +218,8 @@ impl Kernel for Part<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: the caller's promise; the format says which product the words are for.
+        // SAFETY: the caller's promise; the format says which product the words are for, and `linear`
+        // checked that the level has it.
         unsafe {
             match self.op.weight.format {
                 Format::F32 => self.product::<S, F32Product>(),
@@ -269,7 +272,7 @@ impl Part<'_> {
                 let copy = Copied {
                     x,
                     rows: self.rows.clone(),
-                    pairs: P::DEPTH == 2,
+                    stride: self.op.copy_stride(),
                     slots: self.op.slots(),
                     is_kept: self.is_kept,
                     to: self.scratch,
@@ -288,7 +291,8 @@ impl Part<'_> {
 struct Copied<'a> {
     x: &'a Rows<'a>,
     rows: std::ops::Range<usize>,
-    pairs: bool,
+    /// Words from a row of a slot to the next.
+    stride: usize,
     /// How many slices `to` has room for; they take turns.
     slots: usize,
     /// Whether all slices are in their slots: copied earlier in this call, of the same rows.
@@ -299,7 +303,7 @@ struct Copied<'a> {
 impl Operand for Copied<'_> {
     #[inline(always)]
     unsafe fn slice<S: Simd, P: Product>(&self, first: usize, steps: usize) -> (*const f32, usize) {
-        let stride = copy_stride(P::SLICE_STEPS);
+        let stride = self.stride;
         let slot = first / P::SLICE_STEPS % self.slots;
         // SAFETY: the scratch has so many slots, of these rows each.
         let to = unsafe { self.to.get().add(slot * self.rows.len() * stride) };
@@ -311,7 +315,7 @@ impl Operand for Copied<'_> {
             // SAFETY: a slot has a row of at least `steps` words for each row.
             unsafe {
                 let to = to.add(index * stride);
-                if self.pairs {
+                if P::DEPTH == 2 {
                     let from = &from[2 * first..];
                     bf16_pairs::<S>(&from[..from.len().min(2 * steps)], to);
                 } else {

@@ -44,7 +44,7 @@ impl Words {
         Some(Self::Mapped(Part { map, start: 0, len }))
     }
 
-    /// How many there are of `len` that were asked for.
+    /// How many [`Words::new`] of `len` has.
     pub fn len_of(len: usize) -> usize {
         let bytes = len.saturating_mul(ELEMENT);
         match bytes < LARGE {

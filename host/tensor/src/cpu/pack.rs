@@ -45,6 +45,21 @@ impl Format {
         }
     }
 
+    /// Whether products of this format may be made on a level.
+    pub fn is_for(self, level: Level) -> bool {
+        self != Format::AmxBf16 || level == Level::AmxBf16
+    }
+
+    /// Steps that are summed together.
+    pub fn run(self) -> usize {
+        match self {
+            Format::F32 => F32Product::RUN,
+            Format::WideBf16 => WideBf16Product::RUN,
+            Format::DotBf16 => DotBf16Product::RUN,
+            Format::AmxBf16 => AmxBf16Product::RUN,
+        }
+    }
+
     /// Steps of a slice of k.
     pub fn slice_steps(self) -> usize {
         match self {
