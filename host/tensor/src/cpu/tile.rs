@@ -1,6 +1,8 @@
 //! The register tile: a few rows times two vectors of columns, summed over k in order.
 #![allow(unsafe_code)]
 
+use std::mem::MaybeUninit;
+
 use super::simd::{MAX_TILE_COLUMNS, MAX_TILE_ROWS, Simd};
 
 /// How words of A and steps of a weight panel become sums.
@@ -384,9 +386,12 @@ impl PanelProduct {
                         finish.tile::<S>(row + done, column, tile_rows_here, columns, c, ldc);
                     }
                 } else {
-                    let mut scratch = [0.0f32; MAX_TILE_ROWS * MAX_TILE_COLUMNS];
-                    let to = scratch.as_mut_ptr();
+                    // Without a sum to go on from, the tile writes all that is read.
+                    let mut scratch =
+                        MaybeUninit::<[f32; MAX_TILE_ROWS * MAX_TILE_COLUMNS]>::uninit();
+                    let to: *mut f32 = scratch.as_mut_ptr().cast();
                     if sum == Sum::Continue {
+                        to.write_bytes(0, tile_rows_here * width);
                         for r in 0..tile_rows_here {
                             c.add(r * ldc)
                                 .copy_to_nonoverlapping(to.add(r * width), columns);
