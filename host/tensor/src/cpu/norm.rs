@@ -66,7 +66,7 @@ pub(crate) fn l2_normalize(device: &CpuDevice, x: Rows, eps: f32, out: &mut [f32
     });
 }
 
-/// The sum of (v - centre)^2 over `v`, or of v where `square` is none. Eight vectors of
+/// The sum of (v - centre)^2 over `v`, or of v where `square` is none. Four vectors of
 /// partial sums, then the tail in order: the same for a row of this width always.
 ///
 /// # Safety
@@ -79,14 +79,19 @@ unsafe fn sum<S: Simd>(row: &[f32], centre: Option<f32>) -> f32 {
         let shift = S::splat(centre.unwrap_or(0.0));
         let mut sums = [S::splat(0.0); SUMS];
         let vectors = row.len() / S::LANES;
-        for index in 0..vectors {
-            let v = S::load(row.as_ptr().add(index * S::LANES));
-            let sum = &mut sums[index % SUMS];
-            if centre.is_some() {
-                let v = S::sub(v, shift);
-                *sum = S::fma(v, v, *sum);
-            } else {
-                *sum = S::add(*sum, v);
+        // In turns, so that none of the sums waits for itself; all of them stay in registers.
+        for first in (0..vectors).step_by(SUMS) {
+            for (index, sum) in sums.iter_mut().enumerate() {
+                if first + index == vectors {
+                    break;
+                }
+                let v = S::load(row.as_ptr().add((first + index) * S::LANES));
+                if centre.is_some() {
+                    let v = S::sub(v, shift);
+                    *sum = S::fma(v, v, *sum);
+                } else {
+                    *sum = S::add(*sum, v);
+                }
             }
         }
         let mut total = S::sum(S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])));
@@ -141,10 +146,14 @@ impl Kernel for LayerNormRows<'_> {
                         *out = (*out - mean) * scale * w + b;
                     }
                 }
-                _ => {
+                (Some(weight), None) => {
+                    for (out, w) in out.iter_mut().zip(weight) {
+                        *out = (*out - mean) * scale * w;
+                    }
+                }
+                (None, bias) => {
                     for (column, out) in out.iter_mut().enumerate() {
-                        let normal = (*out - mean) * scale * weight.map_or(1.0, |w| w[column]);
-                        *out = normal + bias.map_or(0.0, |b| b[column]);
+                        *out = (*out - mean) * scale + bias.map_or(0.0, |b| b[column]);
                     }
                 }
             }
