@@ -14,7 +14,9 @@ use super::math::exp2_of_negative;
 use super::memory::LINE;
 use super::pack::Format;
 use super::simd::{Simd, bf16_pairs};
-use super::tile::{AmxBf16Product, DotBf16Product, F32Product, PanelProduct, Product, Raw, Sum};
+use super::tile::{
+    AmxBf16Product, DotBf16Product, F32Product, PanelProduct, Product, Raw, Sum, Tile,
+};
 use super::{CpuDevice, Level, Rows};
 use crate::ops::MAX_HEAD_DIM;
 use crate::sequence::Span;
@@ -352,15 +354,18 @@ impl Item<'_> {
             };
             for panel in (first..seen.end).step_by(columns) {
                 PanelProduct {
-                    rows: queries.len(),
-                    steps,
-                    a: q,
-                    lda: q_stride,
-                    b: keys.add((panel - all.start) * steps),
-                    c: scores.add(panel - first),
-                    ldc: stride,
+                    all: Tile {
+                        rows: queries.len(),
+                        steps,
+                        a: q,
+                        lda: q_stride,
+                        b: keys.add((panel - all.start) * steps),
+                        c: scores.add(panel - first),
+                        ldc: stride,
+                        sum: Sum::Begin,
+                        ahead: None,
+                    },
                     columns,
-                    sum: Sum::Begin,
                     next: None,
                 }
                 .run::<S, P, Raw>(unit, 0, 0, None);

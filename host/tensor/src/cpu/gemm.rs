@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::simd::Simd;
-use super::tile::{Finish, PanelProduct, Product, Sum};
+use super::tile::{Finish, PanelProduct, Product, Sum, Tile};
 
 /// Where the words of A come from.
 pub(super) trait Operand {
@@ -87,19 +87,22 @@ impl Block {
                         slice.wrapping_add(steps * self.step_words)
                     };
                     PanelProduct {
-                        rows: self.rows,
-                        steps,
-                        a,
-                        lda,
-                        b,
-                        c: self.c.add(panel * width),
-                        ldc: self.ldc,
-                        columns: width.min(self.columns - panel * width),
-                        sum: if first == 0 {
-                            Sum::Begin
-                        } else {
-                            Sum::Continue
+                        all: Tile {
+                            rows: self.rows,
+                            steps,
+                            a,
+                            lda,
+                            b,
+                            c: self.c.add(panel * width),
+                            ldc: self.ldc,
+                            sum: if first == 0 {
+                                Sum::Begin
+                            } else {
+                                Sum::Continue
+                            },
+                            ahead: None,
                         },
+                        columns: width.min(self.columns - panel * width),
                         next: Some(next),
                     }
                     .run::<S, P, F>(

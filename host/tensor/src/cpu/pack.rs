@@ -24,6 +24,18 @@ pub(crate) enum Format {
     AmxBf16,
 }
 
+/// A constant of a format's product.
+macro_rules! of_product {
+    ($format:expr, $constant:ident) => {
+        match $format {
+            Format::F32 => F32Product::$constant,
+            Format::WideBf16 => WideBf16Product::$constant,
+            Format::DotBf16 => DotBf16Product::$constant,
+            Format::AmxBf16 => AmxBf16Product::$constant,
+        }
+    };
+}
+
 impl Format {
     /// The format for weights served in this dtype.
     pub fn of(dtype: DType, level: Level) -> Self {
@@ -35,39 +47,24 @@ impl Format {
         }
     }
 
-    /// Elements along k in a word of A.
-    pub fn depth(self) -> usize {
-        match self {
-            Format::F32 => F32Product::DEPTH,
-            Format::WideBf16 => WideBf16Product::DEPTH,
-            Format::DotBf16 => DotBf16Product::DEPTH,
-            Format::AmxBf16 => AmxBf16Product::DEPTH,
-        }
-    }
-
     /// Whether products of this format may be made on a level.
     pub fn is_for(self, level: Level) -> bool {
         self != Format::AmxBf16 || level == Level::AmxBf16
     }
 
+    /// Elements along k in a word of A.
+    pub fn depth(self) -> usize {
+        of_product!(self, DEPTH)
+    }
+
     /// Steps that are summed together.
     pub fn run(self) -> usize {
-        match self {
-            Format::F32 => F32Product::RUN,
-            Format::WideBf16 => WideBf16Product::RUN,
-            Format::DotBf16 => DotBf16Product::RUN,
-            Format::AmxBf16 => AmxBf16Product::RUN,
-        }
+        of_product!(self, RUN)
     }
 
     /// Steps of a slice of k.
     pub fn slice_steps(self) -> usize {
-        match self {
-            Format::F32 => F32Product::SLICE_STEPS,
-            Format::WideBf16 => WideBf16Product::SLICE_STEPS,
-            Format::DotBf16 => DotBf16Product::SLICE_STEPS,
-            Format::AmxBf16 => AmxBf16Product::SLICE_STEPS,
-        }
+        of_product!(self, SLICE_STEPS)
     }
 
     /// Words of A in a row, which are also the steps of a sum over `k`.

@@ -31,7 +31,7 @@ pub(super) trait Product {
     unsafe fn tile<S: Simd>(unit: &mut Self::Unit, tile: Tile);
 }
 
-/// A tile's operands.
+/// A tile's operands: rows of A times a panel.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
     pub rows: usize,
@@ -295,27 +295,13 @@ impl Finish for Raw {
     unsafe fn tile<S: Simd>(&self, _: usize, _: usize, _: usize, _: usize, _: *mut f32, _: usize) {}
 }
 
-/// Rows of A times one panel.
+/// Any number of rows of A times one panel.
 #[derive(Clone, Copy)]
 pub(super) struct PanelProduct {
-    /// Rows of A and C.
-    pub rows: usize,
-    /// Steps of k to sum.
-    pub steps: usize,
-    /// The first row of A at its first step.
-    pub a: *const f32,
-    /// Words from a row of A to the next.
-    pub lda: usize,
-    /// The panel at its first step.
-    pub b: *const f32,
-    /// The first row of C at the panel's first column.
-    pub c: *mut f32,
-    /// Elements from a row of C to the next.
-    pub ldc: usize,
+    /// All of them, as one tile.
+    pub all: Tile,
     /// Columns of the panel that C has.
     pub columns: usize,
-    /// Whether C holds a sum already.
-    pub sum: Sum,
     /// What will be read next, as much as this panel has, if it should be brought closer.
     pub next: Option<*const f32>,
 }
@@ -338,18 +324,8 @@ impl PanelProduct {
         column: usize,
         finish: Option<&F>,
     ) {
-        let Self {
-            rows,
-            steps,
-            a,
-            lda,
-            b,
-            c,
-            ldc,
-            columns,
-            sum,
-            next,
-        } = self;
+        let Self { all, columns, next } = self;
+        let Tile { rows, ldc, .. } = all;
         let tiles = rows.div_ceil(P::tile_rows::<S>());
         let width = 2 * S::LANES;
         let mut done = 0;
@@ -361,24 +337,20 @@ impl PanelProduct {
             let sharing = tiles.min(TILES_AHEAD);
             let words = P::step_words::<S>() / sharing;
             let ahead = next.filter(|_| index < sharing).map(|from| Ahead {
-                from: from.wrapping_add(index * steps * words),
+                from: from.wrapping_add(index * all.steps * words),
                 words,
             });
             // SAFETY: rows `done..done + tile_rows_here` are among `rows`; where C has fewer
             // columns than the panel, the tile lies in `scratch`, which is large enough for
             // every level.
             unsafe {
-                let c = c.add(done * ldc);
+                let c = all.c.add(done * ldc);
                 let tile = Tile {
                     rows: tile_rows_here,
-                    steps,
-                    a: a.add(done * lda),
-                    lda,
-                    b,
+                    a: all.a.add(done * all.lda),
                     c,
-                    ldc,
-                    sum,
                     ahead,
+                    ..all
                 };
                 if columns == width {
                     P::tile::<S>(unit, tile);
@@ -390,7 +362,7 @@ impl PanelProduct {
                     let mut scratch =
                         MaybeUninit::<[f32; MAX_TILE_ROWS * MAX_TILE_COLUMNS]>::uninit();
                     let to: *mut f32 = scratch.as_mut_ptr().cast();
-                    if sum == Sum::Continue {
+                    if all.sum == Sum::Continue {
                         to.write_bytes(0, tile_rows_here * width);
                         for r in 0..tile_rows_here {
                             c.add(r * ldc)
